@@ -1,0 +1,295 @@
+"""Make the synthetic data set of the paper: two ellipses on waves, one shrunk by disease.
+
+    python create_synthetic_dataset.py
+    python create_synthetic_dataset.py --output ./warp-set-64 --image-size 64 --train 400
+
+writes OUTPUT/{train,validate,test}/{healthy,diseased}/NNNN.npy, float32 arrays (2, H, W): the
+image, in [-1, 1], and the ground truth, diseased minus healthy of the same sample in the unit of
+the image (0 for healthy images). So the healthy counterpart of a diseased image is
+``array[0] - array[1]``. OUTPUT/dataset.json holds the parameters.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from tqdm import tqdm
+
+from descargan import CLASS_NAMES, DISEASED, HEALTHY
+from descargan.cli import Parser, count, natural, run
+from descargan.errors import UserError
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "validate", "test")
+PAPER_SIZE = 256  # every length below is in pixels of an image of this size
+CENTRES = (50, 200)
+CENTRE_DISTANCE = 120
+SEMI_AXES = ((40.0, 20.0), (70.0, 35.0))
+THICKNESS = (5.0, 0.7)
+FREQUENCIES = ((0.2, 0.35), (0.35, 0.5))
+AMPLITUDE = (0.2, 0.4)
+SMOOTHING_SIGMA = 2.0
+SHRINK_SIGMA = 0.19  # in coordinates where the image spans [-1, 1], as is the next
+SHRINK_STRENGTH = 0.1
+
+
+class Ellipse(NamedTuple):
+    """Outer contour and ring thickness, in pixels; ``angle`` in radians from the x axis."""
+
+    x: int
+    y: int
+    semi_major: float
+    semi_minor: float
+    angle: float
+    thickness: int
+
+
+def make_sample(rng: np.random.Generator, size: int, disease: bool) -> np.ndarray:
+    """One sample as float32 (2, size, size): image in [-1, 1], and diseased minus healthy.
+
+    Sizes below 256 are drawn at 256 and averaged over the area of each pixel; above, geometry and
+    frequencies are scaled. Both images of a pair are scaled by the range of the healthy one.
+    """
+    scale = max(size / PAPER_SIZE, 1.0)
+    ellipses, rings = draw_ellipses(rng, scale)
+    healthy = background(rng, ellipses, scale)
+    healthy[rings] = 1.0
+    healthy = smooth(healthy)
+    image = shrink(healthy, ellipses[0]) if disease else healthy
+    healthy, image = downsample(healthy, size), downsample(image, size)
+    low, high = healthy.min(), healthy.max()
+    healthy, image = (2 * (x - low) / (high - low) - 1 for x in (healthy, image))
+    return np.stack([image, image - healthy]).astype(np.float32)
+
+
+def draw_ellipses(rng: np.random.Generator, scale: float) -> tuple[list[Ellipse], np.ndarray]:
+    """Two ellipses and the mask (H, W) of their rings, redrawn until nothing meets or leaves."""
+    size = round(PAPER_SIZE * scale)
+    while True:
+        centres = rng.integers(*(round(limit * scale) for limit in CENTRES), size=(2, 2))
+        axes = [[rng.normal(axis, 1.0) * scale for axis in pair] for pair in SEMI_AXES]
+        angles = rng.uniform(0, 2 * np.pi, size=2)
+        thicknesses = [max(round(rng.normal(*THICKNESS) * scale), 1) for _ in SEMI_AXES]
+        ellipses = [
+            Ellipse(int(x), int(y), *pair, angle, thickness)
+            for (x, y), pair, angle, thickness in zip(
+                centres, axes, angles, thicknesses, strict=True
+            )
+        ]
+        if np.hypot(*(centres[0] - centres[1])) <= CENTRE_DISTANCE * scale:
+            continue
+        if not all(inside(ellipse, size) for ellipse in ellipses):
+            continue
+        first, second = (ring(ellipse, size) for ellipse in ellipses)
+        if not (first & second).any():
+            return ellipses, first | second
+
+
+def extent(ellipse: Ellipse) -> tuple[float, float]:
+    """Half width and half height of the box around an ellipse."""
+    cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
+    a, b = ellipse.semi_major, ellipse.semi_minor
+    return float(np.hypot(a * cos, b * sin)), float(np.hypot(a * sin, b * cos))
+
+
+def inside(ellipse: Ellipse, size: int) -> bool:
+    half_width, half_height = extent(ellipse)
+    return (
+        half_width <= ellipse.x <= size - 1 - half_width
+        and half_height <= ellipse.y <= size - 1 - half_height
+    )
+
+
+def ring(ellipse: Ellipse, size: int) -> np.ndarray:
+    """Mask (size, size) of the band between the contour and the one ``thickness`` within it."""
+    half_width, half_height = extent(ellipse)
+    rows = slice(int(ellipse.y - half_height), int(ellipse.y + half_height) + 2)
+    columns = slice(int(ellipse.x - half_width), int(ellipse.x + half_width) + 2)
+    y = np.arange(size)[rows, None] - ellipse.y
+    x = np.arange(size)[columns] - ellipse.x
+    cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
+    along, across = (x * cos + y * sin) ** 2, (y * cos - x * sin) ** 2
+
+    def within(inset: float) -> np.ndarray:
+        a, b = ellipse.semi_major - inset, ellipse.semi_minor - inset
+        return along / a**2 + across / b**2 <= 1 if min(a, b) > 0 else np.zeros(along.shape, bool)
+
+    mask = np.zeros((size, size), bool)
+    mask[rows, columns] = within(0) & ~within(ellipse.thickness)
+    return mask
+
+
+def background(rng: np.random.Generator, ellipses: list[Ellipse], scale: float) -> np.ndarray:
+    """Two waves, each around the centre of an ellipse: ``sum h sin(r f)``, r in whole pixels."""
+    size = round(PAPER_SIZE * scale)
+    frequencies = [rng.uniform(*limits) / scale for limits in FREQUENCIES]
+    amplitudes = rng.uniform(*AMPLITUDE, size=2)
+    distances = distance_table(size)
+    waves = [
+        (amplitude * np.sin(np.arange(2 * size) * frequency)).astype(np.float32)[
+            distances[size - e.y : 2 * size - e.y, size - e.x : 2 * size - e.x]
+        ]
+        for e, frequency, amplitude in zip(ellipses, frequencies, amplitudes, strict=True)
+    ]
+    return waves[0] + waves[1]
+
+
+@cache
+def distance_table(size: int) -> np.ndarray:
+    """Distance in whole pixels from the middle of a table (2 size, 2 size); a window of it is the
+    distance from any centre."""
+    offsets = np.arange(-size, size)
+    return np.rint(np.hypot(offsets[:, None], offsets)).astype(np.intp)
+
+
+def smooth(image: np.ndarray) -> np.ndarray:
+    """3 x 3 Gaussian of sigma 2, with reflection at the border."""
+    kernel = np.exp(-np.array([1.0, 0.0, 1.0]) / (2 * SMOOTHING_SIGMA**2))
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        image = ndimage.correlate1d(image, kernel, axis=axis, mode="mirror")
+    return image
+
+
+def shrink(image: np.ndarray, ellipse: Ellipse) -> np.ndarray:
+    """The image (H, W) drawn together towards the centre of ``ellipse``, with bilinear sampling.
+
+    Each pixel takes its value from further out, by the negative gradient of a Gaussian at the
+    centre: nothing at the centre, most at one sigma, nothing far away.
+    """
+    size = len(image)
+    unit = (size - 1) / 2  # pixels in one unit of [-1, 1]
+    x = (np.arange(size) - ellipse.x) / unit
+    y = (np.arange(size) - ellipse.y) / unit
+    gauss_x, gauss_y = (np.exp(-(z**2) / (2 * SHRINK_SIGMA**2)) for z in (x, y))
+    shift_x, shift_y = gauss_y[:, None] * (x * gauss_x), (y * gauss_y)[:, None] * gauss_x
+    strength = SHRINK_STRENGTH * unit / max(np.abs(shift_x).max(), np.abs(shift_y).max())
+    # Pixels that move by less than a thousandth stay, so that the ground truth is exactly 0 there.
+    moved = np.hypot(shift_x, shift_y) * strength > 1e-3
+    rows, columns = (axis.nonzero()[0] for axis in (moved.any(axis=1), moved.any(axis=0)))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    moved = moved[window]
+    grid_y, grid_x = np.nonzero(moved)
+    at_y = grid_y + rows[0] + strength * shift_y[window][moved]
+    at_x = grid_x + columns[0] + strength * shift_x[window][moved]
+    result = image.copy()
+    result[window][moved] = ndimage.map_coordinates(image, [at_y, at_x], order=1, mode="mirror")
+    return result
+
+
+def downsample(image: np.ndarray, size: int) -> np.ndarray:
+    """Mean over the area of each pixel of (size, size)."""
+    if len(image) == size:
+        return image
+    return np.asarray(Image.fromarray(image.astype(np.float32)).resize((size, size), Image.BOX))
+
+
+def write_sample(job: tuple[int, int, int], root: Path, size: int, seed: int) -> None:
+    """Make and write sample (split, class, index): a function of these and the seed alone."""
+    split, c, index = job
+    rng = np.random.default_rng(np.random.SeedSequence([seed, split, c, index]))
+    np.save(
+        root / SPLITS[split] / CLASS_NAMES[c] / f"{index:04d}.npy",
+        make_sample(rng, size, disease=c == DISEASED),
+    )
+
+
+def write_dataset(
+    root: Path, counts: tuple[int, int, int], size: int, seed: int, workers: int
+) -> None:
+    """Write all samples and ``dataset.json`` under ``root``, with a progress bar."""
+    for split in SPLITS:
+        for name in CLASS_NAMES:
+            (root / split / name).mkdir(parents=True)
+    jobs = [
+        (split, c, index)
+        for split, number in enumerate(counts)
+        for c in (HEALTHY, DISEASED)
+        for index in range(number)
+    ]
+    work = partial(write_sample, root=root, size=size, seed=seed)
+    for _ in tqdm(map_in_processes(work, jobs, workers), total=len(jobs), unit="image"):
+        pass
+    parameters = {
+        "format_version": FORMAT_VERSION,
+        "image_size": size,
+        "seed": seed,
+        "images_per_class": dict(zip(SPLITS, counts, strict=True)),
+        "channels": ["image", "ground truth: diseased minus healthy, in the unit of the image"],
+        "healthy_counterpart": "channel 0 minus channel 1",
+    }
+    (root / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
+
+
+def map_in_processes(work: partial, jobs: list, workers: int) -> Iterator[None]:
+    if workers <= 1:
+        yield from map(work, jobs)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(work, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
+
+
+def publish(temporary: Path, output: Path) -> None:
+    """Put the finished folder in place of ``output``, which is deleted last."""
+    old = temporary.with_name(temporary.name + ".old")
+    if output.exists():
+        output.rename(old)
+    temporary.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add(
+        "--output", type=Path, default=Path("warp-set"), help="folder to make (default: ./warp-set)"
+    )
+    for split, default in zip(SPLITS, (1600, 200, 200), strict=True):
+        text = f"images of each class in {split} (default: {default})"
+        add(f"--{split}", type=count, default=default, metavar="N", help=text)
+    add("--image-size", type=count, default=PAPER_SIZE, metavar="N", help="default: 256")
+    add("--seed", type=natural, default=0, metavar="N", help="default: 0")
+    text = "processes (default: one per core); the images do not depend on it"
+    add("--workers", type=count, default=os.cpu_count() or 1, metavar="N", help=text)
+    add("--overwrite", action="store_true", help="replace an existing data set")
+    return parser
+
+
+def main() -> None:
+    options = build_parser().parse_args()
+    output: Path = options.output
+    if options.image_size < 16:
+        raise UserError("--image-size must be at least 16: below, the rings cannot be drawn")
+    if output.exists() or output.is_symlink():
+        if not options.overwrite:
+            raise UserError(f"{output} exists: pass --overwrite to replace it, or another --output")
+        if not (output / "dataset.json").is_file():
+            raise UserError(
+                f"{output} is no data set of this program, so --overwrite does not replace it: "
+                "move it away, or pass another --output"
+            )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        temporary.chmod(0o755)
+        counts = (options.train, options.validate, options.test)
+        write_dataset(temporary, counts, options.image_size, options.seed, options.workers)
+        publish(temporary, output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"{2 * sum(counts)} images of {options.image_size} x {options.image_size} in {output}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

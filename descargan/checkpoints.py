@@ -1,0 +1,259 @@
+"""Weights and training states on disk: the one place where they are written and read.
+
+Everything is written to a temporary file and renamed, so that a file is old or new, never half.
+Beside each file stands its checksum, ``FILE.sha256``. Everything is read with
+``weights_only=True``: tensors and plain values, never arbitrary objects.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from descargan.errors import UserError
+from descargan.models import SIZE_MULTIPLE
+
+STATE_VERSION = 1
+PREVIOUS = ".previous"
+
+# Our module names, by those of the official weights ("g" and "k": gesund and krank, German for
+# healthy and diseased). There, a block after upsampling is (upsample, convolution), batch norm.
+OFFICIAL_NAMES = (
+    (r"^up(\d)\.0\.1\.", r"up\1.0."),
+    (r"^conv5\.", "merge2."),
+    (r"^conv6\.", "merge1."),
+    (r"^conv7_g\.", "heads.0."),
+    (r"^conv7_k\.", "heads.1."),
+    (r"^conv_g\.", "critics.0."),
+    (r"^conv_k\.", "critics.1."),
+    (r"^conv2\.", "classifier."),
+    (r"^linearclass\.1\.", "classifier.4."),
+    (r"^linearclass\.4\.", "classifier.7."),
+)
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the official release, recognised by their keys, under our names; others as is."""
+    if not all(key.startswith("module.") for key in state):
+        return dict(state)
+    renamed = {}
+    for key, value in state.items():
+        key = key.removeprefix("module.")
+        for pattern, name in OFFICIAL_NAMES:
+            key = re.sub(pattern, name, key)
+        renamed[key] = value
+    return renamed
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load weights of this project, or of the official release, into ``module``.
+
+    Raises UserError where the file is missing, broken, foreign or of other networks; ``module`` is
+    unchanged then.
+    """
+    state = read_weights(path)
+    own = module.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or unknown:
+        example = f"lacks {missing[0]}" if missing else f"has an unknown {unknown[0]}"
+        raise UserError(
+            f"{path} holds no weights of a {type(module).__name__.lower()} of this recipe: "
+            f"it {example}"
+        )
+    for key, value in own.items():
+        if state[key].shape != value.shape:
+            raise UserError(
+                f"{path} does not fit: {key} is {tuple(state[key].shape)} there and "
+                f"{tuple(value.shape)} here; see --image-size, --base-filters, --critic-filters"
+            )
+    module.load_state_dict(state)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file, under our names, finite. Raises UserError."""
+    state = read_file(path)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise UserError(f"{path} holds no weights, but something else: pass another --save-dir")
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise UserError(f"{path} holds NaN or infinity in {key}: train again or restore it")
+    return from_official(state)
+
+
+def sizes_of(generator: Mapping[str, Tensor], discriminator: Mapping[str, Tensor]) -> dict:
+    """Options of the networks that weights (under our names) belong to, read off their shapes.
+
+    Raises UserError where they are none of ours.
+    """
+    try:
+        filters = len(generator["down0.0.0.weight"])
+        critic_filters = len(discriminator["encoder.0.0.weight"])
+        cells = discriminator["classifier.4.weight"].shape[1] / (16 * critic_filters)
+    except (KeyError, IndexError) as error:
+        raise UserError(f"the weights are no generator and discriminator: no {error}") from error
+    size = round(cells**0.5) * SIZE_MULTIPLE
+    return {"base_filters": filters, "critic_filters": critic_filters, "image_size": size}
+
+
+def read_file(path: Path) -> object:
+    """Tensors and plain values that torch.save wrote, on the CPU. Raises UserError."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: train first, or pass --save-dir") from None
+    sums = checksum_path(path)
+    if sums.is_file() and hashlib.sha256(content).hexdigest() not in sums.read_text().split():
+        raise UserError(f"{path} is damaged, its checksum differs: restore it or train again")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} is no checkpoint of tensors and plain values; nothing else is read"
+        ) from None
+    except Exception as error:  # a damaged file can raise anything
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is damaged or no checkpoint ({reason}): restore it") from error
+
+
+def write_file(path: Path, value: object, previous: Path | None = None) -> None:
+    """torch.save atomically, with the checksum beside it; the old file is kept as ``previous``."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    content = buffer.getvalue()
+    # The checksum goes first and keeps that of the file still there: whenever the program dies,
+    # each file on disk is one of the two.
+    sums = checksum_path(path)
+    known = sums.read_text().split()[:1] if sums.is_file() else []
+    if path.is_file() and not known:
+        known = [hashlib.sha256(path.read_bytes()).hexdigest()]
+    digests = [hashlib.sha256(content).hexdigest(), *known]
+    write_atomically(sums, "".join(f"{digest}\n" for digest in digests).encode())
+    write_atomically(path, content, previous)
+
+
+def checksum_path(path: Path) -> Path:
+    """Where the checksums of a file, and of its previous version, stand."""
+    return path.with_name(path.name.removesuffix(PREVIOUS) + ".sha256")
+
+
+def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Write a file as a whole or not at all; keep the old one as ``previous``."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o644)
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        if previous is not None and path.exists():
+            path.replace(previous)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+class Run:
+    """The files of one run in a folder: weights, training state, options and metrics history."""
+
+    def __init__(self, folder: Path, dataset: str) -> None:
+        name = dataset.lower()
+        self.folder = folder
+        self.generator = folder / f"netG_{name}.pt"
+        self.discriminator = folder / f"netD_{name}.pt"
+        self.state = folder / f"training_{name}.pt"
+        self.previous_state = folder / f"training_{name}.pt{PREVIOUS}"
+        self.options = folder / f"options_{name}.json"
+        self.metrics = folder / f"metrics_{name}.jsonl"
+        self.examples = folder / f"examples_{name}.npz"
+        self.picture = folder / f"examples_{name}.png"
+
+    def is_resumable(self) -> bool:
+        return self.state.exists() or self.previous_state.exists()
+
+    def is_used(self) -> bool:
+        return self.is_resumable() or self.generator.exists() or self.discriminator.exists()
+
+    def save(self, training: dict) -> None:
+        """Write the training state, then the weights alone. ``training`` holds both networks'."""
+        write_file(self.state, {"version": STATE_VERSION, **training}, self.previous_state)
+        write_file(self.generator, training["generator"])
+        write_file(self.discriminator, training["discriminator"])
+
+    def load_state(self) -> dict:
+        """The newest training state that is whole; says so where that is the previous one.
+
+        Raises UserError where there is none.
+        """
+        try:
+            return self.read_state(self.state)
+        except UserError as error:
+            if not self.previous_state.exists():
+                raise
+            state = self.read_state(self.previous_state)
+            print(f"warning: {error}; going on from {self.previous_state}", file=sys.stderr)
+            return state
+
+    def read_state(self, path: Path) -> dict:
+        state = read_file(path)
+        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+            raise UserError(
+                f"{path} is no training state of version {STATE_VERSION}: "
+                "train into another --save-dir"
+            )
+        return state
+
+    def read_description(self) -> dict:
+        """Options, versions and data set that the run was trained with; empty where not saved."""
+        try:
+            description = json.loads(self.options.read_text())
+            return {"options": dict(description["options"]), "versions": description["versions"]}
+        except FileNotFoundError:
+            return {"options": {}, "versions": {}}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{self.options} is damaged: restore or remove it") from None
+
+    def append_metrics(self, record: dict) -> None:
+        """Add a line to the metrics history; NaN is written as null."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(without_nan(record)) + "\n")
+
+    def read_metrics(self) -> list[dict]:
+        """The metrics history, without a line cut off by a crash."""
+        records = []
+        if self.metrics.is_file():
+            for line in self.metrics.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    records.append(json.loads(line))
+        return records
+
+    def rewind_metrics(self, iteration: int) -> None:
+        """Forget what was recorded after ``iteration``, where training goes on."""
+        kept = [r for r in self.read_metrics() if r["iteration"] <= iteration]
+        write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
+
+
+def without_nan(value: object) -> object:
+    """``value`` with None for every NaN or infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

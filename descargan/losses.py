@@ -1,0 +1,78 @@
+"""The loss terms of DeScarGAN as pure functions of tensors (paper, section 2, equations 1 to 8).
+
+Each returns one number, unweighted; ``descargan/training.py`` weights and adds them. Score maps are
+(B, 1, h, w), images (B, C, H, W), classes an integer tensor (B,) with 0 = healthy, 1 = diseased.
+A batch may hold one class only: the terms of the other are 0 then, never NaN.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def critic_adversarial_loss(
+    real_scores: Tensor, fake_scores: Sequence[Tensor], classes: Tensor
+) -> Tensor:
+    """Wasserstein distance of fakes from real images, negated: what the critic minimises.
+
+    ``sum_c p_c * (mean D_c(G(a, c)) - mean over real images of class c of D_c(a))``, with p_c the
+    share of class c in the batch. ``real_scores`` holds each real image's score map by the critic
+    of its own class; ``fake_scores[c]`` the score maps of the whole batch translated into class c.
+    """
+    shares = class_shares(classes, len(fake_scores))
+    fake = sum(p * scores.mean() for p, scores in zip(shares, fake_scores, strict=True))
+    # p_c times the mean over class c, summed over the classes, is the mean over the batch.
+    return fake - real_scores.mean()
+
+
+def interpolate(real: Tensor, fake: Tensor, t: Tensor) -> Tensor:
+    """Points between real and fake images: ``t * real + (1 - t) * fake``, one t (B,) per image."""
+    t = t.view(-1, 1, 1, 1)
+    return t * real + (1 - t) * fake
+
+
+def gradient_penalty(score: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    """Mean over images of ``(||grad_x sum(score(x))||_2 - 1)^2`` at ``points`` (B, C, H, W).
+
+    The sum runs over the whole score map of an image, the norm over all of its pixels. The result
+    can be differentiated with respect to the critic's parameters.
+    """
+    points = points.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(points).sum(), points, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def classification_loss(logits: Tensor, classes: Tensor | int) -> Tensor:
+    """Cross entropy of logits (B, 2) against classes (B,), or against one class for all."""
+    if isinstance(classes, int):
+        classes = torch.full((len(logits),), classes)
+    return F.cross_entropy(logits, classes.to(logits.device, non_blocking=True))
+
+
+def generator_adversarial_loss(fake_scores: Sequence[Tensor]) -> Tensor:
+    """``-sum_c mean D_c(G(a, c))``, with ``fake_scores[c]`` as for the critic."""
+    return -sum(scores.mean() for scores in fake_scores)
+
+
+def identity_loss(images: Tensor, own_translations: Tensor, classes: Tensor) -> Tensor:
+    """``sum_c MSE(a, G(a, c))`` over images a of class c: translation into the own class."""
+    return classwise_mse(images, own_translations, classes)
+
+
+def reconstruction_loss(images: Tensor, reconstructions: Tensor, classes: Tensor) -> Tensor:
+    """``sum_c MSE(a, G(G(a, other(c)), c))`` over images a of class c: there and back."""
+    return classwise_mse(images, reconstructions, classes)
+
+
+def classwise_mse(target: Tensor, output: Tensor, classes: Tensor) -> Tensor:
+    """Mean squared error of the images of each class, summed over the classes."""
+    per_image = (target - output).square().flatten(1).mean(dim=1)
+    members = F.one_hot(classes, 2).to(per_image, non_blocking=True)
+    return ((per_image @ members) / members.sum(dim=0).clamp(min=1)).sum()
+
+
+def class_shares(classes: Tensor, number: int = 2) -> list[float]:
+    """Share of each class among the images of the batch: count / actual batch length."""
+    return [(classes == c).double().mean().item() for c in range(number)]

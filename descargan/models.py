@@ -1,0 +1,292 @@
+"""Generator and discriminator of DeScarGAN (paper, section 2 and figure 2).
+
+Both are plain convolutional networks. Their modules are named for what they do; the names that
+the official weights use are mapped in ``descargan/checkpoints.py``.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from descargan import DISEASED, HEALTHY
+from descargan.errors import UserError
+
+SIZE_MULTIPLE = 64  # the discriminator halves the image six times
+CLASS_UNITS = 64
+DROPOUT = 0.1
+BATCH_NORM_MOMENTUM = 0.01
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that can normalise every image by its own statistics instead.
+
+    With ``per_image`` set (see :func:`per_image_normalisation`) the learnt scale and shift are
+    kept, the mean and variance are those of each image and channel, and the running statistics
+    are neither read nor written.
+    """
+
+    per_image = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.per_image:
+            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+@contextmanager
+def per_image_normalisation(network: nn.Module) -> Iterator[None]:
+    """Run ``network`` as it is run at test time, whatever the batch size.
+
+    The release tests with its batch norm in training mode and one image at a time, so that each
+    image is normalised by its own statistics. Inside this context every batch norm does just that
+    for each image of a batch: a batch of 8 gives what 8 batches of 1 give. Gradients are off and
+    dropout is disabled; the network's mode and its running statistics are left as they were.
+
+    >>> with per_image_normalisation(generator):
+    ...     pseudo_healthy = generator(images, HEALTHY)
+    """
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    was_training = network.training
+    network.eval()
+    for norm in norms:
+        norm.per_image = True
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for norm in norms:
+            norm.per_image = False
+        network.train(was_training)
+
+
+class UpsampledConv(nn.Conv2d):
+    """Nearest-neighbour upsampling by 2, then a 3 x 3 convolution with padding 1, as one operation.
+
+    Each output pixel sees only 2 x 2 distinct input pixels, so the pair equals a transposed
+    convolution of stride 2 with the kernel spread to 4 x 4: 4/9 of the multiplications, the same
+    result. Parameters are those of the 3 x 3 convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, kernel_size=3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Reversed because the convolution is transposed, then summed over every 2 x 2 shift.
+        kernel = F.pad(self.weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+        kernel = kernel[..., :-1, :] + kernel[..., 1:, :]
+        kernel = kernel[..., :-1] + kernel[..., 1:]
+        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Convolution 3 x 3, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1),
+        BatchNorm(outputs, momentum=BATCH_NORM_MOMENTUM),
+        nn.ReLU(inplace=True),
+    )
+
+
+def up_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Upsampling by 2, convolution 3 x 3, batch norm, ReLU."""
+    return nn.Sequential(
+        UpsampledConv(inputs, outputs),
+        BatchNorm(outputs, momentum=BATCH_NORM_MOMENTUM),
+        nn.ReLU(inplace=True),
+    )
+
+
+def translation_head(filters: int, channels: int) -> nn.Sequential:
+    """Full-resolution features to an image in (-1, 1)."""
+    return nn.Sequential(
+        conv_block(filters, filters),
+        nn.Sequential(
+            nn.Conv2d(filters, channels, kernel_size=3, padding=1),
+            BatchNorm(channels, momentum=BATCH_NORM_MOMENTUM),
+        ),
+        nn.Tanh(),
+    )
+
+
+def through_own_head(heads: Sequence[nn.Module], x: Tensor, classes: Tensor | int) -> Tensor:
+    """Send each item of ``x`` (B, ...) through the head of its class.
+
+    ``classes`` is one class for the whole batch, or an integer tensor (B,). With the tensor on the
+    CPU no synchronisation with the device is needed. Batch norms in a head see the items of their
+    class only.
+    """
+    if isinstance(classes, int):
+        return heads[classes](x)
+    of_class = [(classes == c).nonzero().flatten().to(x.device) for c in range(len(heads))]
+    outputs = [head(x[index]) for head, index in zip(heads, of_class, strict=True) if len(index)]
+    return torch.cat(outputs)[torch.cat(of_class).argsort()]
+
+
+class Generator(nn.Module):
+    """Translates an image into a class (paper, figure 2, left).
+
+    A U-Net whose input is the image and a one-hot map of the target class, with one head per
+    target class and without a skip connection at full resolution.
+    8,528,262 parameters at the defaults.
+    """
+
+    def __init__(self, channels: int = 1, base_filters: int = 64) -> None:
+        super().__init__()
+        f = base_filters
+        pool = nn.MaxPool2d(2)
+        self.down0 = nn.Sequential(conv_block(channels + 2, f), conv_block(f, f))
+        self.down1 = nn.Sequential(pool, conv_block(f, 2 * f), conv_block(2 * f, 2 * f))
+        self.down2 = nn.Sequential(pool, conv_block(2 * f, 4 * f), conv_block(4 * f, 4 * f))
+        self.down3 = nn.Sequential(pool, conv_block(4 * f, 8 * f), conv_block(8 * f, 8 * f))
+        self.up3 = up_block(8 * f, 4 * f)
+        self.merge2 = nn.Sequential(conv_block(8 * f, 4 * f), conv_block(4 * f, 4 * f))
+        self.up2 = up_block(4 * f, 2 * f)
+        self.merge1 = nn.Sequential(conv_block(4 * f, 2 * f), conv_block(2 * f, 2 * f))
+        self.up1 = up_block(2 * f, f)
+        self.heads = nn.ModuleList(translation_head(f, channels) for _ in (HEALTHY, DISEASED))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor, classes: Tensor | int) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] and target classes to images (B, C, H, W) in (-1, 1).
+
+        ``classes`` is an integer tensor (B,), mixed classes allowed, or one int for all.
+        Raises UserError where H or W is no multiple of 64.
+        """
+        check_size(images.shape[-2:])
+        full = self.down0(torch.cat([images, class_map(images, classes)], dim=1))
+        half = self.down1(full)
+        quarter = self.down2(half)
+        x = self.up3(self.down3(quarter))
+        x = self.up2(self.merge2(torch.cat([x, quarter], dim=1)))
+        x = self.up1(self.merge1(torch.cat([x, half], dim=1)))
+        return through_own_head(self.heads, x, classes)
+
+
+class PiecewiseReLU(torch.autograd.Function):
+    """ReLU whose derivative is a constant mask to autograd.
+
+    PyTorch's own ReLU sends a tensor of zeros back through the whole forward graph in the double
+    backward pass of the gradient penalty, a third of its cost. The mask has no derivative, so the
+    result is the same without it.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        y = x.relu()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, y.detach(), 0)
+
+
+class ReLU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return PiecewiseReLU.apply(x)
+
+
+def critic_conv(inputs: int, outputs: int) -> nn.Sequential:
+    """Convolution 3 x 3, ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), ReLU())
+
+
+def critic_head(filters: int) -> nn.Sequential:
+    """Encoder features to a score map, whose border is the last bias alone (padding of a 1 x 1)."""
+    return nn.Sequential(
+        critic_conv(filters, filters),
+        critic_conv(filters, filters),
+        nn.Conv2d(filters, 1, kernel_size=1, padding=1),
+    )
+
+
+class Discriminator(nn.Module):
+    """A critic per class and a classifier on one encoder (paper, figure 2, right).
+
+    No normalisation. 18,170,180 parameters at the defaults.
+    """
+
+    def __init__(self, channels: int = 1, base_filters: int = 32, image_size: int = 256) -> None:
+        super().__init__()
+        check_size((image_size, image_size))
+        f = base_filters
+        pool = nn.MaxPool2d(2)
+        self.image_size = image_size
+        self.encoder = nn.Sequential(
+            critic_conv(channels, f),
+            pool,
+            critic_conv(f, 2 * f),
+            pool,
+            critic_conv(2 * f, 4 * f),
+            critic_conv(4 * f, 4 * f),
+            pool,
+            critic_conv(4 * f, 8 * f),
+            critic_conv(8 * f, 8 * f),
+            pool,
+            critic_conv(8 * f, 8 * f),
+            critic_conv(8 * f, 8 * f),
+            pool,
+            critic_conv(8 * f, 16 * f),
+        )
+        self.critics = nn.ModuleList(critic_head(16 * f) for _ in (HEALTHY, DISEASED))
+        self.classifier = nn.Sequential(
+            critic_conv(16 * f, 16 * f),
+            critic_conv(16 * f, 16 * f),
+            pool,
+            nn.Flatten(),
+            nn.Linear(16 * f * (image_size // SIZE_MULTIPLE) ** 2, CLASS_UNITS),
+            nn.ReLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(CLASS_UNITS, 2),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor, classes: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) to the score maps of their classes (B, 1, h, w) and logits (B, 2).
+
+        h = H / 32 + 2. ``classes`` as for the generator. One pass of the encoder.
+        Raises UserError where the images have another size than the network was built for.
+        """
+        features = self.encode(images)
+        return self.score(features, classes), self.classifier(features)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) to features (B, 16 f, H / 32, W / 32)."""
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            raise UserError(
+                f"the discriminator was built for images of {self.image_size} x {self.image_size}, "
+                f"not {images.shape[-2]} x {images.shape[-1]}: pass the size to --image-size"
+            )
+        return self.encoder(images)
+
+    def score(self, features: Tensor, classes: Tensor | int) -> Tensor:
+        """Features to the score maps of the critics of ``classes`` (B, 1, h, w)."""
+        return through_own_head(self.critics, features, classes)
+
+
+def class_map(images: Tensor, classes: Tensor | int) -> Tensor:
+    """One-hot map (B, 2, H, W) of the target classes, channels [healthy, diseased]."""
+    batch, _, height, width = images.shape
+    if isinstance(classes, int):
+        classes = torch.full((batch,), classes)
+    one_hot = F.one_hot(classes, 2).to(images.device, images.dtype, non_blocking=True)
+    return one_hot[:, :, None, None].expand(batch, 2, height, width)
+
+
+def check_size(size: Sequence[int]) -> None:
+    """Raise UserError unless both sides are positive multiples of 64."""
+    if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in size):
+        raise UserError(
+            f"images of {' x '.join(map(str, size))} pixels do not fit the networks: "
+            f"both sides must be multiples of {SIZE_MULTIPLE} (see --image-size)"
+        )

@@ -1,0 +1,392 @@
+"""The training loop: critic and classifier at every iteration, the generator at every fifth.
+
+The random numbers of an iteration (flips, noise, interpolation factors, dropout) are a function of
+the seed and the iteration alone, and the order of the images of the seed and the epoch. So a run
+resumed at any iteration goes on exactly as if it had not been stopped.
+"""
+
+import argparse
+import io
+import math
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from descargan import DISEASED, HEALTHY, __version__, losses
+from descargan.checkpoints import Run, write_atomically, write_json
+from descargan.dashboard import Dashboard
+from descargan.data import ImageDataset, load, random_flips, random_stream, shuffled_batches
+from descargan.errors import UserError
+from descargan.evaluation import example_batch, translate_examples, validate
+from descargan.figures import example_figure, save_figure
+from descargan.models import Discriminator, Generator
+from descargan.options import as_json
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "visdom")
+Terms = dict[str, Tensor]
+
+
+def critic_step(
+    discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    real: Tensor,
+    fakes: Sequence[Tensor],
+    classes: Tensor,
+    options: argparse.Namespace,
+) -> Terms:
+    """One step of critic and classifier on noisy real images and their noisy, detached fakes.
+
+    ``fakes[c]`` is the whole batch (B, 1, H, W) translated into class c. Returns the loss terms,
+    unweighted, the total and the norm of the gradient.
+    """
+    batch = len(real)
+    into_each = torch.arange(2).repeat_interleave(batch)
+    t = torch.rand(batch, device=real.device)
+    points = torch.cat([losses.interpolate(real, fake, t) for fake in fakes])
+
+    optimizer.zero_grad()
+    # Summed over the classes: the mean over the points of both is half of that. Its graph, the
+    # largest of all, is gone before the next is built; in float32, as squares of small numbers.
+    penalty = 2 * losses.gradient_penalty(
+        lambda x: discriminator.score(discriminator.encode(x), into_each), points
+    )
+    scaler.scale(options.critic_penalty * penalty).backward()
+
+    with autocast(real.device, options.amp):
+        features = discriminator.encode(torch.cat([real, *fakes]))
+        scores = discriminator.score(features, torch.cat([classes, into_each])).float()
+        logits = discriminator.classifier(features[:batch]).float()
+    real_scores, *fake_scores = scores.split(batch)
+    adversarial = losses.critic_adversarial_loss(real_scores, fake_scores, classes)
+    classification = losses.classification_loss(logits, classes)
+    rest = options.critic_adversarial * adversarial + options.critic_class * classification
+    scaler.scale(rest).backward()
+
+    norm = apply_gradients(discriminator, optimizer, scaler, options.clip_norm)
+    return {
+        "critic/total": (rest + options.critic_penalty * penalty).detach(),
+        "critic/adversarial": adversarial.detach(),
+        "critic/gradient penalty": penalty.detach(),
+        "critic/classification": classification.detach(),
+        "critic/gradient norm": norm,
+    }
+
+
+def generator_step(
+    generator: Generator,
+    discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    real: Tensor,
+    noise: Tensor,
+    classes: Tensor,
+    options: argparse.Namespace,
+) -> Terms:
+    """One step of the generator on noisy real images; every translation gets the same ``noise``.
+
+    Returns the loss terms, unweighted, the total and the norm of the gradient.
+    """
+    batch = len(real)
+    optimizer.zero_grad()
+    discriminator.requires_grad_(False)
+    with autocast(real.device, options.amp):
+        fakes = [generator(real, c) + noise for c in (HEALTHY, DISEASED)]
+        healthy = (classes == HEALTHY).to(real.device, non_blocking=True).view(-1, 1, 1, 1)
+        own = torch.where(healthy, *fakes)
+        other = torch.where(healthy, *reversed(fakes))
+        back = generator(other, classes) + noise
+        features = discriminator.encode(torch.cat(fakes))
+        scores = discriminator.score(features, torch.arange(2).repeat_interleave(batch)).float()
+        logits = discriminator.classifier(features).float()
+    adversarial = losses.generator_adversarial_loss(scores.split(batch))
+    identity = losses.identity_loss(real, own.float(), classes)
+    reconstruction = losses.reconstruction_loss(real, back.float(), classes)
+    classification = sum(
+        losses.classification_loss(part, c) for c, part in enumerate(logits.split(batch))
+    )
+    total = (
+        options.generator_adversarial * adversarial
+        + options.generator_identity * identity
+        + options.generator_reconstruction * reconstruction
+        + options.generator_class * classification
+    )
+    scaler.scale(total).backward()
+    discriminator.requires_grad_(True)
+    norm = apply_gradients(generator, optimizer, scaler, options.clip_norm)
+    return {
+        "generator/total": total.detach(),
+        "generator/adversarial": adversarial.detach(),
+        "generator/identity": identity.detach(),
+        "generator/reconstruction": reconstruction.detach(),
+        "generator/classification": classification.detach(),
+        "generator/gradient norm": norm,
+    }
+
+
+def train_step(
+    networks: Sequence[nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    scalers: Sequence[torch.amp.GradScaler],
+    images: Tensor,
+    classes: Tensor,
+    with_generator: bool,
+    options: argparse.Namespace,
+) -> Terms:
+    """One iteration on a batch of images (B, 1, H, W), on their device, and classes, on the CPU.
+
+    ``networks``, ``optimizers`` and ``scalers`` are those of the generator and the discriminator.
+    """
+    generator, discriminator = networks
+    noise = options.noise * torch.rand_like(images)
+    real = images + noise
+    with torch.no_grad(), autocast(real.device, options.amp):
+        fakes = [(generator(real, c) + noise).float() for c in (HEALTHY, DISEASED)]
+    terms = critic_step(discriminator, optimizers[1], scalers[1], real, fakes, classes, options)
+    if with_generator:
+        terms |= generator_step(
+            generator, discriminator, optimizers[0], scalers[0], real, noise, classes, options
+        )
+    return terms
+
+
+def apply_gradients(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    clip_norm: float,
+) -> Tensor:
+    """Clip the gradient of a network to a norm and step. Returns the norm before clipping."""
+    scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return norm
+
+
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    return torch.autocast(device.type, dtype=half_precision(device), enabled=enabled)
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """bfloat16, or float16 on GPUs that lack it."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def train(
+    generator: Generator,
+    discriminator: Discriminator,
+    training: ImageDataset,
+    validation: ImageDataset,
+    options: argparse.Namespace,
+    device: torch.device,
+    run: Run,
+    dashboard: Dashboard,
+) -> int:
+    """Train both networks, save them to ``run`` after each epoch, and return the exit status.
+
+    The status is 0, or 128 plus the number of the signal that stopped it. Raises UserError where a
+    loss is no longer finite, or the run to resume does not fit.
+    """
+    per_epoch = math.ceil(len(training) / options.batch_size)
+    networks = [n.to(device, memory_format=torch.channels_last) for n in (generator, discriminator)]
+    optimizers = [
+        torch.optim.Adam(
+            network.parameters(),
+            lr=options.learning_rate,
+            betas=(options.beta1, options.beta2),
+            fused=True,
+        )
+        for network in networks
+    ]
+    scaled = options.amp and half_precision(device) == torch.float16
+    scalers = [torch.amp.GradScaler(device.type, enabled=scaled) for _ in networks]
+    fingerprint = training.fingerprint()
+
+    iteration = 0
+    if options.resume != "off" and run.is_resumable():
+        iteration = restore(run, networks, optimizers, scalers, fingerprint)
+        run.rewind_metrics(iteration)
+    else:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.metrics.unlink(missing_ok=True)
+    write_json(run.options, describe_run(options, fingerprint))
+
+    def save() -> None:
+        run.save(
+            {
+                "iteration": iteration,
+                "fingerprint": fingerprint,
+                "generator": plain_state(generator),
+                "discriminator": plain_state(discriminator),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "scalers": [scaler.state_dict() for scaler in scalers],
+            }
+        )
+
+    def record(kind: str, values: dict[str, float]) -> None:
+        line = {"kind": kind, "iteration": iteration, "epoch": iteration / per_epoch, **values}
+        run.append_metrics(line)
+        dashboard.add(line)
+
+    dashboard.describe(describe_run(options, fingerprint))
+    for line in run.read_metrics():
+        dashboard.add(line)
+    print(
+        f"{len(training)} training and {len(validation)} validation images, {per_epoch} iterations "
+        f"an epoch, on {device}; writing to {run.folder}"
+    )
+    examples = example_batch(validation)
+    pending: list[tuple[int, Terms]] = []
+    latest: dict[str, float] = {}
+    with (
+        stop_on_signals() as stopped_by,
+        tqdm(total=options.epochs * per_epoch, initial=iteration, unit="it") as progress,
+    ):
+        while iteration < options.epochs * per_epoch and not stopped_by:
+            epoch, done = divmod(iteration, per_epoch)
+            batches = shuffled_batches(len(training), options.batch_size, options.seed, epoch)
+            loaded = load(training, batches[done:], options.workers, device.type == "cuda")
+            for images, _, classes in loaded:
+                torch.manual_seed(random_stream(options.seed, 1, iteration))
+                images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+                images = random_flips(images, options.flip != "none", options.flip == "both")
+                iteration += 1
+                with_generator = iteration % options.critic_steps == 0
+                terms = train_step(
+                    networks, optimizers, scalers, images, classes, with_generator, options
+                )
+                pending.append((iteration, terms))
+                progress.update()
+                if iteration % options.log_every == 0 or iteration % per_epoch == 0 or stopped_by:
+                    means = fetch(pending, run)
+                    pending.clear()
+                    record("losses", means)
+                    latest |= means
+                    progress.set_postfix(summary(latest))
+                if stopped_by:
+                    break
+            if iteration % per_epoch == 0:
+                epoch = iteration // per_epoch
+                if epoch % options.validate_every == 0 or epoch == options.epochs:
+                    record("validation", validate(*networks, validation, options, device))
+                    columns = translate_examples(*networks, examples, device)
+                    keep_examples(run, columns, epoch)
+                    dashboard.show_examples(columns)
+            save()
+    if stopped_by:
+        print(f"stopped and saved at iteration {iteration}; to go on: {resume_command(options)}")
+        return 128 + stopped_by[0]
+    return 0
+
+
+def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: int) -> None:
+    """Write the translated examples, as arrays and as a picture."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **columns)
+    write_atomically(run.examples, buffer.getvalue())
+    save_figure(example_figure(columns, f"Fixed validation batch after epoch {epoch}"), run.picture)
+
+
+def plain_state(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network on the CPU, in the default memory format."""
+    return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+
+
+def restore(
+    run: Run,
+    networks: Sequence[nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    scalers: Sequence[torch.amp.GradScaler],
+    fingerprint: str,
+) -> int:
+    """Load the training state of a run into all that it is made of. Returns its iteration."""
+    state = run.load_state()
+    if state["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{run.state} was trained on other images than --dataset-path holds now: "
+            "restore them, or train into another --save-dir"
+        )
+    for network, name in zip(networks, ("generator", "discriminator"), strict=True):
+        network.load_state_dict(state[name])
+    for part, saved in zip(
+        [*optimizers, *scalers], [*state["optimizers"], *state["scalers"]], strict=True
+    ):
+        part.load_state_dict(saved)
+    return state["iteration"]
+
+
+def fetch(pending: list[tuple[int, Terms]], run: Run) -> dict[str, float]:
+    """Means of the loss terms since the last record, in one transfer from the device.
+
+    Raises UserError on the first value that is not finite.
+    """
+    names = [(i, name) for i, terms in pending for name in terms]
+    values = torch.stack([terms[name].float() for i, terms in pending for name in terms]).tolist()
+    collected: dict[str, list[float]] = {}
+    for (iteration, name), value in zip(names, values, strict=True):
+        if not math.isfinite(value):
+            kept = f"{run.state} holds the last good checkpoint" if run.is_resumable() else ""
+            raise UserError(
+                f"'{name}' is {value} at iteration {iteration}: training stopped; try a lower "
+                f"--learning-rate{', or without --amp' if 'norm' in name else ''}. "
+                f"{kept or 'Nothing was saved yet'}"
+            )
+        collected.setdefault(name, []).append(value)
+    return {name: sum(column) / len(column) for name, column in collected.items()}
+
+
+def summary(means: dict[str, float]) -> dict[str, str]:
+    """What stands beside the progress bar."""
+    shown = {"critic/total": "critic", "generator/total": "generator"}
+    shown["generator/identity"] = "identity"
+    return {short: f"{means[name]:.3g}" for name, short in shown.items() if name in means}
+
+
+def describe_run(options: argparse.Namespace, fingerprint: str) -> dict:
+    """All that it takes to repeat a run."""
+    versions = {package: version(package) for package in PACKAGES}
+    return {
+        "options": as_json(options),
+        "dataset_fingerprint": fingerprint,
+        "versions": {"descargan": __version__, "python": sys.version.split()[0], **versions},
+    }
+
+
+def resume_command(options: argparse.Namespace) -> str:
+    command = f"python main.py --resume --save-dir {shlex.quote(str(options.save_dir))}"
+    return command if options.dataset == "Synthetic" else f"{command} --dataset {options.dataset}"
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """A list that SIGINT or SIGTERM adds its number to, so that the loop can end and save.
+
+    A second one acts at once.
+    """
+    received: list[int] = []
+    handled = (signal.SIGINT, signal.SIGTERM)
+    old = {number: signal.getsignal(number) for number in handled}
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        for each in handled:
+            signal.signal(each, old[each])
+
+    for number in handled:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number in handled:
+            signal.signal(number, old[number])

@@ -1,0 +1,144 @@
+"""Every loss term against a value computed by hand or by a plain, independent formula."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from descargan import losses
+from descargan.models import Discriminator
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def maps(*values: float) -> torch.Tensor:
+    """Score maps (B, 1, 2, 2), each with the given mean."""
+    spread = torch.tensor([[[-1.0, 1.0], [2.0, -2.0]]])
+    return torch.stack([value + spread for value in values])
+
+
+def test_critic_adversarial_loss_by_hand():
+    classes = torch.tensor([0, 1, 1, 1])
+    real = maps(2.0, 4.0, 5.0, 6.0)
+    fakes = [maps(1.0, 1.0, 1.0, 5.0), maps(0.0, 0.0, 4.0, 0.0)]
+    # 1/4 * (2 - 2) + 3/4 * (1 - 5)
+    assert losses.critic_adversarial_loss(real, fakes, classes).item() == pytest.approx(-3.0)
+
+
+@pytest.mark.parametrize(("c", "expected"), [(0, 2.0 - 3.0), (1, 7.0 - 3.0)])
+def test_critic_adversarial_loss_of_a_single_class(c, expected):
+    classes = torch.tensor([c, c])
+    loss = losses.critic_adversarial_loss(maps(2.0, 4.0), [maps(1.0, 3.0), maps(7.0, 7.0)], classes)
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_class_shares_are_of_the_actual_batch():
+    assert losses.class_shares(torch.tensor([1, 0, 1])) == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_interpolate_uses_one_factor_per_image():
+    real, fake = torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
+    points = losses.interpolate(real, fake, torch.tensor([0.25, 1.0]))
+    assert torch.equal(points, torch.tensor([0.25, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2))
+
+
+def test_gradient_penalty_of_a_linear_critic():
+    """score(x) = w . x, given 5 times in the map: the gradient of the sum is 5 w everywhere."""
+    w = torch.rand(1, 4, 4) + 0.1
+    points = torch.rand(3, 1, 4, 4)
+
+    def score(x):
+        return (x * w).flatten(1).sum(1)[:, None].expand(-1, 5)
+
+    expected = (5 * w.norm() - 1).square()
+    assert losses.gradient_penalty(score, points).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_gradient_penalty_takes_the_norm_of_each_image():
+    """score(x) = |x|^2 / 2 has gradient x: norms 3 and 5 give (2^2 + 4^2) / 2."""
+    points = torch.zeros(2, 1, 2, 2)
+    points[0, 0, 0, 0], points[1, 0, 0, 1], points[1, 0, 1, 0] = 3.0, 3.0, 4.0
+    loss = losses.gradient_penalty(lambda x: x.square().flatten(1).sum(1) / 2, points)
+    assert loss.item() == pytest.approx(10.0)
+
+
+def test_gradient_penalty_reaches_the_critic_as_finite_differences_say():
+    discriminator = Discriminator(base_filters=1, image_size=64).double()
+    points = torch.rand(2, 1, 64, 64, dtype=torch.double)
+
+    def penalty():
+        return losses.gradient_penalty(lambda x: discriminator(x, 0)[0], points)
+
+    weight = discriminator.encoder[4][0].weight
+    (gradient,) = torch.autograd.grad(penalty(), weight)
+    step, index = 1e-6, (0, 0, 1, 1)
+    with torch.no_grad():
+        weight[index] += step
+    above = penalty().item()
+    with torch.no_grad():
+        weight[index] -= 2 * step
+    below = penalty().item()
+    assert gradient[index].item() != 0
+    assert gradient[index].item() == pytest.approx((above - below) / (2 * step), rel=1e-4)
+
+
+def test_gradient_penalty_equals_that_of_plain_relu():
+    """The discriminator's own ReLU changes the cost of the double backward pass, not its result."""
+    discriminator = Discriminator(base_filters=2, image_size=64)
+    points = torch.rand(3, 1, 64, 64)
+
+    def plain(x):
+        for layer in discriminator.encoder:
+            x = F.max_pool2d(x, 2) if isinstance(layer, torch.nn.MaxPool2d) else layer[0](x).relu()
+        head = discriminator.critics[1]
+        return head[2](head[1][0](head[0][0](x).relu()).relu())
+
+    weights = [
+        p for n, p in discriminator.named_parameters() if "weight" in n and "classifier" not in n
+    ]
+    ours = losses.gradient_penalty(lambda x: discriminator(x, 1)[0], points)
+    reference = losses.gradient_penalty(plain, points)
+    assert ours.item() == pytest.approx(reference.item(), rel=1e-5)
+    for a, b in zip(
+        torch.autograd.grad(ours, weights, allow_unused=True),
+        torch.autograd.grad(reference, weights, allow_unused=True),
+        strict=True,
+    ):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_classification_loss_is_the_negative_log_likelihood():
+    logits, classes = torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 1])
+    z = logits.double().numpy()
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    expected = -np.log(p[np.arange(5), classes.numpy()]).mean()
+    assert losses.classification_loss(logits, classes).item() == pytest.approx(expected, rel=1e-5)
+    one_class = losses.classification_loss(logits, 1).item()
+    assert one_class == pytest.approx(-np.log(p[:, 1]).mean(), rel=1e-5)
+
+
+def test_generator_adversarial_loss_by_hand():
+    loss = losses.generator_adversarial_loss([maps(1.0, 3.0), maps(5.0, -1.0)])
+    assert loss.item() == pytest.approx(-(2.0 + 2.0))
+
+
+@pytest.mark.parametrize("loss", [losses.identity_loss, losses.reconstruction_loss])
+def test_identity_and_reconstruction_sum_the_mean_of_each_class(loss):
+    images = torch.zeros(3, 1, 2, 2)
+    outputs = torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    # class 0: 1; class 1: (4 + 16) / 2
+    assert loss(images, outputs, torch.tensor([0, 1, 1])).item() == pytest.approx(11.0)
+
+
+@pytest.mark.parametrize(("c", "expected"), [(0, 2.5), (1, 2.5)])
+def test_identity_loss_of_a_single_class_has_no_term_of_the_other(c, expected):
+    outputs = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2).clone().requires_grad_()
+    loss = losses.identity_loss(torch.zeros(2, 1, 2, 2), outputs, torch.tensor([c, c]))
+    assert loss.item() == pytest.approx(expected)
+    loss.backward()
+    assert torch.isfinite(outputs.grad).all()
