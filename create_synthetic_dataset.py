@@ -237,7 +237,11 @@ def map_in_processes(work: partial, jobs: list, workers: int) -> Iterator[None]:
         yield from map(work, jobs)
         return
     with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(work, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
+        try:
+            yield from pool.map(work, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def publish(temporary: Path, output: Path) -> None:

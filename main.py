@@ -21,7 +21,7 @@ def main() -> int:
     options = read_options()
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
-    generator = Generator(base_filters=options.base_filters)
+    generator = Generator(base_filters=options.base_filters, translation=options.translation)
     discriminator = Discriminator(
         base_filters=options.critic_filters, image_size=options.image_size
     )
@@ -62,7 +62,8 @@ def read_options() -> argparse.Namespace:
     if options.mode == "test":
         generator, discriminator = read_weights(files.generator), read_weights(files.discriminator)
         saved = files.read_description()["options"]
-        known = {"healthy_class": saved.get("healthy_class"), **sizes_of(generator, discriminator)}
+        inherited = {k: saved[k] for k in ("healthy_class", "translation") if k in saved}
+        known = {**inherited, **sizes_of(generator, discriminator)}
         parser.set_defaults(**known)
         options = resolve(parser.parse_args())
     elif options.resume != "off" and files.is_resumable():

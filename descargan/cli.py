@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -20,7 +21,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """Call ``main``; a UserError or an error of the system becomes one sentence and status 2."""
+    """Call ``main``; a UserError or an error of the system becomes one sentence and status 2.
+
+    Ctrl-C and SIGTERM unwind it, so that temporary files go, and give 130 and 143.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         return main() or 0
     except UserError as error:

@@ -33,14 +33,17 @@ def interpolate(real: Tensor, fake: Tensor, t: Tensor) -> Tensor:
     return t * real + (1 - t) * fake
 
 
-def gradient_penalty(score: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+def gradient_penalty(score: Callable[[Tensor], Tensor], points: Tensor, of: str = "sum") -> Tensor:
     """Mean over images of ``(||grad_x sum(score(x))||_2 - 1)^2`` at ``points`` (B, C, H, W).
 
-    The sum runs over the whole score map of an image, the norm over all of its pixels. The result
-    can be differentiated with respect to the critic's parameters.
+    The sum runs over the whole score map of an image (the paper), or it is the mean ``of`` the map;
+    the norm runs over all pixels of the image. The result can be differentiated with respect to
+    the critic's parameters.
     """
     points = points.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(score(points).sum(), points, create_graph=True)
+    maps = score(points).flatten(1)
+    values = maps.sum(dim=1) if of == "sum" else maps.mean(dim=1)
+    (gradient,) = torch.autograd.grad(values.sum(), points, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 

@@ -18,6 +18,8 @@ SIZE_MULTIPLE = 64  # the discriminator halves the image six times
 CLASS_UNITS = 64
 DROPOUT = 0.1
 BATCH_NORM_MOMENTUM = 0.01
+FLOW_STRIDE = 4  # a deformation is drawn at a quarter of the resolution, so that it is smooth
+MAX_FLOW = 0.25  # where the image spans [-1, 1]
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -99,7 +101,7 @@ def up_block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def translation_head(filters: int, channels: int) -> nn.Sequential:
+def image_head(filters: int, channels: int) -> nn.Sequential:
     """Full-resolution features to an image in (-1, 1)."""
     return nn.Sequential(
         conv_block(filters, filters),
@@ -108,6 +110,30 @@ def translation_head(filters: int, channels: int) -> nn.Sequential:
             BatchNorm(channels, momentum=BATCH_NORM_MOMENTUM),
         ),
         nn.Tanh(),
+    )
+
+
+def change_head(filters: int, channels: int, stride: int) -> nn.Sequential:
+    """Full-resolution features to a map of changes, of 1 / ``stride`` the size."""
+    return nn.Sequential(
+        conv_block(filters, filters),
+        nn.AvgPool2d(stride),
+        nn.Conv2d(filters, channels, kernel_size=3, padding=1),
+    )
+
+
+def deform(images: Tensor, flow: Tensor) -> Tensor:
+    """Sample images (B, C, H, W) bilinearly at grid + flow (B, 2, h, w).
+
+    The flow is (x, y) in coordinates where the image spans [-1, 1], and is upsampled to the size
+    of the image; what comes in from outside is the border, repeated.
+    """
+    height, width = images.shape[-2:]
+    flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
+    x, y = (torch.linspace(-1, 1, n, device=flow.device) for n in (width, height))
+    grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+    return F.grid_sample(
+        images, (grid + flow).permute(0, 2, 3, 1), padding_mode="border", align_corners=True
     )
 
 
@@ -131,11 +157,17 @@ class Generator(nn.Module):
     A U-Net whose input is the image and a one-hot map of the target class, with one head per
     target class and without a skip connection at full resolution.
     8,528,262 parameters at the defaults.
+
+    ``translation`` says what the heads draw: the whole "image", as in the paper, or the change of
+    the input, which is nothing at initialisation: an "additive" map, or a "deformation".
     """
 
-    def __init__(self, channels: int = 1, base_filters: int = 64) -> None:
+    def __init__(
+        self, channels: int = 1, base_filters: int = 64, translation: str = "image"
+    ) -> None:
         super().__init__()
         f = base_filters
+        self.translation = translation
         pool = nn.MaxPool2d(2)
         self.down0 = nn.Sequential(conv_block(channels + 2, f), conv_block(f, f))
         self.down1 = nn.Sequential(pool, conv_block(f, 2 * f), conv_block(2 * f, 2 * f))
@@ -146,11 +178,19 @@ class Generator(nn.Module):
         self.up2 = up_block(4 * f, 2 * f)
         self.merge1 = nn.Sequential(conv_block(4 * f, 2 * f), conv_block(2 * f, 2 * f))
         self.up1 = up_block(2 * f, f)
-        self.heads = nn.ModuleList(translation_head(f, channels) for _ in (HEALTHY, DISEASED))
+        make_head = {
+            "image": lambda: image_head(f, channels),
+            "additive": lambda: change_head(f, channels, stride=1),
+            "deformation": lambda: change_head(f, 2, stride=FLOW_STRIDE),
+        }[translation]
+        self.heads = nn.ModuleList(make_head() for _ in (HEALTHY, DISEASED))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
                 nn.init.zeros_(module.bias)
+        if translation != "image":
+            for head in self.heads:
+                nn.init.zeros_(head[-1].weight)
 
     def forward(self, images: Tensor, classes: Tensor | int) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] and target classes to images (B, C, H, W) in (-1, 1).
@@ -165,7 +205,12 @@ class Generator(nn.Module):
         x = self.up3(self.down3(quarter))
         x = self.up2(self.merge2(torch.cat([x, quarter], dim=1)))
         x = self.up1(self.merge1(torch.cat([x, half], dim=1)))
-        return through_own_head(self.heads, x, classes)
+        x = through_own_head(self.heads, x, classes)
+        if self.translation == "additive":
+            return images + x
+        if self.translation == "deformation":
+            return deform(images, MAX_FLOW * x.tanh())
+        return x
 
 
 class PiecewiseReLU(torch.autograd.Function):

@@ -16,8 +16,6 @@ examples:
   python main.py --resume --save-dir runs/one                 go on with it
 """
 
-# What the weights depend on: read from the options saved beside them when they are tested.
-NETWORK_OPTIONS = ("image_size", "base_filters", "critic_filters")
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {"mode", "dataset_path", "save_dir", "results_dir", "resume", "epochs", "device", "workers"}
@@ -62,6 +60,9 @@ def build_parser() -> Parser:
     add("--base-filters", type=count, default=64, metavar="N", help=text)
     text = "filters of the discriminator's first layer (default: 32)"
     add("--critic-filters", type=count, default=32, metavar="N", help=text)
+    text = "what the generator draws: an image, or the change of its input (default: image)"
+    kinds = ("image", "additive", "deformation")
+    add("--translation", choices=kinds, default="image", help=text)
 
     group = parser.add_argument_group("training (defaults: those of the paper's release)")
     add = group.add_argument
@@ -84,6 +85,8 @@ def build_parser() -> Parser:
     ):
         number = f"{default:g}"
         add(name, type=kind, default=default, metavar="X", help=f"{text} (default: {number})")
+    text = "of the score map, whose gradient the penalty takes (default: sum)"
+    add("--penalty-of", choices=("sum", "mean"), default="sum", help=text)
     text = "of data order, initial weights and noise (default: 0)"
     add("--seed", type=natural, default=0, metavar="N", help=text)
     add("--amp", action="store_true", help="mixed precision; the gradient penalty stays in float32")

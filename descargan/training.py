@@ -57,7 +57,9 @@ def critic_step(
     # Summed over the classes: the mean over the points of both is half of that. Its graph, the
     # largest of all, is gone before the next is built; in float32, as squares of small numbers.
     penalty = 2 * losses.gradient_penalty(
-        lambda x: discriminator.score(discriminator.encode(x), into_each), points
+        lambda x: discriminator.score(discriminator.encode(x), into_each),
+        points,
+        of=options.penalty_of,
     )
     scaler.scale(options.critic_penalty * penalty).backward()
 
@@ -87,11 +89,14 @@ def generator_step(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     real: Tensor,
+    source: Tensor,
     noise: Tensor,
     classes: Tensor,
     options: argparse.Namespace,
 ) -> Terms:
     """One step of the generator on noisy real images; every translation gets the same ``noise``.
+
+    ``source`` is what it translates: see ``train_step``.
 
     Returns the loss terms, unweighted, the total and the norm of the gradient.
     """
@@ -99,10 +104,11 @@ def generator_step(
     optimizer.zero_grad()
     discriminator.requires_grad_(False)
     with autocast(real.device, options.amp):
-        fakes = [generator(real, c) + noise for c in (HEALTHY, DISEASED)]
+        translations = [generator(source, c) for c in (HEALTHY, DISEASED)]
+        fakes = [translation + noise for translation in translations]
         healthy = (classes == HEALTHY).to(real.device, non_blocking=True).view(-1, 1, 1, 1)
         own = torch.where(healthy, *fakes)
-        other = torch.where(healthy, *reversed(fakes))
+        other = torch.where(healthy, *reversed(translations if source is not real else fakes))
         back = generator(other, classes) + noise
         features = discriminator.encode(torch.cat(fakes))
         scores = discriminator.score(features, torch.arange(2).repeat_interleave(batch)).float()
@@ -148,12 +154,23 @@ def train_step(
     generator, discriminator = networks
     noise = options.noise * torch.rand_like(images)
     real = images + noise
+    # The paper translates noisy images. What only changes its input would hand their noise on and
+    # then get it again, so that the critic could tell fakes by it: it translates clean ones.
+    source = real if options.translation == "image" else images
     with torch.no_grad(), autocast(real.device, options.amp):
-        fakes = [(generator(real, c) + noise).float() for c in (HEALTHY, DISEASED)]
+        fakes = [(generator(source, c) + noise).float() for c in (HEALTHY, DISEASED)]
     terms = critic_step(discriminator, optimizers[1], scalers[1], real, fakes, classes, options)
     if with_generator:
         terms |= generator_step(
-            generator, discriminator, optimizers[0], scalers[0], real, noise, classes, options
+            generator,
+            discriminator,
+            optimizers[0],
+            scalers[0],
+            real,
+            source,
+            noise,
+            classes,
+            options,
         )
     return terms
 

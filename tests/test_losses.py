@@ -55,13 +55,15 @@ def test_gradient_penalty_of_a_linear_critic():
 
     expected = (5 * w.norm() - 1).square()
     assert losses.gradient_penalty(score, points).item() == pytest.approx(expected.item(), rel=1e-5)
+    of_mean = losses.gradient_penalty(score, points, of="mean").item()
+    assert of_mean == pytest.approx((w.norm() - 1).square().item(), rel=1e-5)
 
 
 def test_gradient_penalty_takes_the_norm_of_each_image():
     """score(x) = |x|^2 / 2 has gradient x: norms 3 and 5 give (2^2 + 4^2) / 2."""
     points = torch.zeros(2, 1, 2, 2)
     points[0, 0, 0, 0], points[1, 0, 0, 1], points[1, 0, 1, 0] = 3.0, 3.0, 4.0
-    loss = losses.gradient_penalty(lambda x: x.square().flatten(1).sum(1) / 2, points)
+    loss = losses.gradient_penalty(lambda x: x.square().flatten(1).sum(1)[:, None] / 2, points)
     assert loss.item() == pytest.approx(10.0)
 
 

@@ -12,6 +12,7 @@ from descargan.models import (
     Discriminator,
     Generator,
     UpsampledConv,
+    deform,
     per_image_normalisation,
 )
 
@@ -165,3 +166,19 @@ def test_initialisation_is_kaiming_in_the_generator_and_xavier_in_the_discrimina
     conv = Discriminator().encoder[8][0]
     assert conv.weight.std().item() == pytest.approx((2 / (2 * 256 * 9)) ** 0.5, rel=0.01)
     assert not conv.bias.any()
+
+
+@pytest.mark.parametrize("translation", ["additive", "deformation"])
+def test_a_generator_of_changes_starts_at_the_identity(translation, images):
+    generator = Generator(base_filters=2, translation=translation)
+    for c in (HEALTHY, DISEASED):
+        torch.testing.assert_close(generator(images, c), images, atol=1e-4, rtol=0)
+
+
+def test_deformation_moves_the_image_by_the_flow(images):
+    """One pixel to the right is a shift of 2 / (W - 1) along x."""
+    flow = torch.zeros(8, 2, 16, 16)
+    flow[:, 0] = 2 / 63
+    moved = deform(images, flow)
+    torch.testing.assert_close(moved[..., :-1], images[..., 1:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved[..., -1], images[..., -1], atol=1e-4, rtol=0)

@@ -1,0 +1,249 @@
+"""Folders, files, scaling and batches."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from descargan import data
+from descargan.data import ImageDataset
+from descargan.errors import UserError
+
+
+def write(path, array=None, **changes):
+    """An 8-bit gradient, as PNG or .npy by the name of the file."""
+    if array is None:
+        array = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array) if path.suffix == ".npy" else Image.fromarray(array, **changes).save(path)
+
+
+def folder_of(root, healthy="healthy", diseased="diseased", split="train", suffix=".npy"):
+    for name in (healthy, diseased):
+        write(root / split / name / f"0{suffix}", np.random.default_rng(0).random((64, 64)))
+    return root
+
+
+def dataset(root, kind="Synthetic", split="train", size=64, healthy_class=None):
+    return ImageDataset(kind, root, split, size, healthy_class)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "diseased"),
+    [
+        ("healthy", "diseased"),
+        ("Healthy control", "Images showing pleural effusion"),
+        ("NORMAL", "Abnormal"),
+        ("no_finding", "effusion"),
+        ("Control", "Alzheimer"),
+        ("healthy", "unhealthy"),
+        ("normals", "abnormal"),
+    ],
+)
+def test_healthy_is_class_0_by_its_name(tmp_path, healthy, diseased):
+    files = dataset(folder_of(tmp_path, healthy, diseased))
+    assert files.classes.tolist() == [0, 1]
+    assert [path.parent.name for path in files.paths] == [healthy, diseased]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("healthy", "normal"), ("unhealthy", "abnormal")])
+def test_an_ambiguous_pair_needs_healthy_class(tmp_path, names):
+    folder_of(tmp_path, *names)
+    with pytest.raises(UserError, match="--healthy-class"):
+        dataset(tmp_path)
+    for wanted, other in (names, names[::-1]):
+        files = dataset(tmp_path, healthy_class=wanted.upper())
+        assert [path.parent.name for path in files.paths] == [wanted, other]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_two_class_folders_are_needed(tmp_path, number):
+    for name in ("healthy", "one", "two")[:number]:
+        write(tmp_path / "train" / name / "0.npy")
+    with pytest.raises(UserError, match="two class folders"):
+        dataset(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "Train", "TRAIN"])
+def test_split_folders_in_any_case(tmp_path, split):
+    assert len(dataset(folder_of(tmp_path, split=split))) == 2
+
+
+def test_a_missing_split_or_folder_is_named(tmp_path):
+    folder_of(tmp_path)
+    with pytest.raises(UserError, match="'validate'"):
+        dataset(tmp_path, split="validate")
+    with pytest.raises(UserError, match="--dataset-path"):
+        dataset(tmp_path / "nowhere")
+
+
+def test_an_empty_class_is_named(tmp_path):
+    folder_of(tmp_path)
+    (tmp_path / "train" / "diseased" / "0.npy").unlink()
+    with pytest.raises(UserError, match="diseased holds no image"):
+        dataset(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (1, 64, 64), (64, 64, 1), (2, 64, 64)])
+def test_shapes_of_arrays(tmp_path, shape):
+    image = np.random.default_rng(1).random((64, 64)).astype(np.float32)
+    array = np.stack([image, -image]) if shape[0] == 2 else image.reshape(shape)
+    folder_of(tmp_path)
+    write(tmp_path / "train" / "diseased" / "0.npy", array)
+    images, truth, classes = dataset(tmp_path).__getitems__([1])
+    np.testing.assert_array_equal(images[0, 0], image)
+    np.testing.assert_array_equal(truth[0, 0], -image if shape[0] == 2 else 0 * image)
+    assert classes.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "mention"),
+    [
+        (np.zeros((3, 64, 64)), "shape"),
+        (np.zeros((64, 64, 4)), "shape"),
+        (np.zeros(64), "shape"),
+        (np.zeros((32, 64)), "--image-size"),
+        (np.full((64, 64), np.nan), "NaN"),
+        (np.full((64, 64), np.inf), "infinity"),
+        (np.zeros((64, 64), complex), "real numbers"),
+        (np.array([["a"]]), "real numbers"),
+        (np.zeros((0, 64, 64)), "shape"),
+    ],
+)
+def test_bad_arrays_are_named(tmp_path, content, mention):
+    path = folder_of(tmp_path) / "train" / "healthy" / "bad one.npy"
+    write(path, content)
+    with pytest.raises(UserError, match=mention) as error:
+        dataset(tmp_path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["bad.npy", "bad.png", "bad.jpg", "bad.tif"])
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n\x00\x00"])
+def test_unreadable_files_are_named(tmp_path, name, content):
+    path = folder_of(tmp_path) / "train" / "healthy" / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as an image") as error:
+        dataset(tmp_path, kind="Chexpert")
+    assert str(path) in str(error.value)
+
+
+def test_arrays_of_objects_are_never_unpickled(tmp_path):
+    path = folder_of(tmp_path) / "train" / "healthy" / "bad.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="cannot be read"):
+        dataset(tmp_path)
+
+
+def test_synthetic_images_keep_the_unit_of_their_pair(tmp_path):
+    folder_of(tmp_path)
+    array = np.zeros((2, 64, 64), np.float32)
+    array[0, 0, 0], array[0, 1, 1], array[1, 1, 1] = 0.5, -1.06, 0.3
+    write(tmp_path / "train" / "diseased" / "0.npy", array)
+    images, truth, _ = dataset(tmp_path).__getitems__([1])
+    np.testing.assert_array_equal(images[0, 0], array[0])
+    np.testing.assert_array_equal(truth[0, 0], array[1])
+
+
+def test_scaling_an_image_applies_its_slope_to_the_ground_truth(tmp_path):
+    folder_of(tmp_path)
+    array = np.random.default_rng(0).random((2, 64, 64)) * 200
+    write(tmp_path / "train" / "diseased" / "0.npy", array)
+    images, truth, _ = dataset(tmp_path).__getitems__([1])
+    assert images.min().item() == pytest.approx(-1, abs=1e-5)
+    assert images.max().item() == pytest.approx(1, abs=1e-5)
+    counterpart = array[0] - array[1]
+    slope, offset = np.polyfit(array[0].ravel(), images[0, 0].numpy().ravel(), 1)
+    np.testing.assert_allclose(
+        images - truth, (counterpart * slope + offset)[None, None], atol=1e-4
+    )
+
+
+def test_scale_to_range_of_each_image_and_of_a_constant_one():
+    images = torch.stack([torch.linspace(3, 7, 16), torch.full((16,), 5.0)]).view(2, 1, 4, 4)
+    scaled = data.scale_to_range(images)
+    torch.testing.assert_close(scaled[0].flatten(), torch.linspace(-1, 1, 16))
+    assert torch.equal(scaled[1], torch.zeros(1, 4, 4))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".npy", ".PNG"])
+def test_8_bit_files_are_read_exactly(tmp_path, suffix):
+    array = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    array[0, :2] = 0, 255
+    for name in ("healthy", "diseased"):
+        write(tmp_path / "train" / name / f"0{suffix}", array)
+    files = dataset(tmp_path, kind="Chexpert")
+    assert files.cache.dtype == torch.uint8
+    images, _, _ = files.__getitems__([0])
+    np.testing.assert_allclose(images[0, 0], array / 127.5 - 1, atol=1e-6)
+
+
+def test_16_bit_and_colour_files(tmp_path):
+    deep = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    colour = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    write(tmp_path / "train" / "healthy" / "0.png", deep)
+    write(tmp_path / "train" / "diseased" / "0.png", colour)
+    images, _, _ = dataset(tmp_path, kind="Chexpert").__getitems__([0, 1])
+    np.testing.assert_allclose(images[0, 0], deep / 32767.5 - 1, atol=1e-6)
+    grey = np.round(colour @ [0.299, 0.587, 0.114])
+    expected = 2 * (grey - grey.min()) / np.ptp(grey) - 1
+    np.testing.assert_allclose(images[1, 0], expected, atol=0.02)
+
+
+def test_fit_keeps_everything_in_a_padded_square():
+    image = np.full((1, 100, 50), 9, np.uint8)
+    image[0, :, 25] = 200
+    fitted = data.fit(image, 100)
+    assert fitted.shape == (1, 100, 100)
+    np.testing.assert_array_equal(fitted[0, :, 25:75], image[0])
+    assert (fitted[0, :, :25] == 9).all()
+    assert data.fit(image, 64).shape == (1, 64, 64)
+
+
+def test_a_batch_is_the_same_with_and_without_the_cache(synthetic, monkeypatch):
+    cached = dataset(synthetic)
+    monkeypatch.setattr(data, "CACHE_BYTES", 0)
+    streamed = dataset(synthetic)
+    assert cached.cache is not None
+    assert streamed.cache is None
+    batches = data.shuffled_batches(len(cached), 5, seed=1, epoch=0)
+    for a, b in zip(
+        data.load(cached, batches), data.load(streamed, batches, workers=2), strict=True
+    ):
+        for x, y in zip(a, b, strict=True):
+            assert torch.equal(x, y)
+
+
+def test_an_error_in_a_worker_is_one_sentence(synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CACHE_BYTES", 0)
+    files = dataset(synthetic)
+    files.paths[3] = tmp_path / "gone.npy"
+    with pytest.raises(UserError, match=r"^/.*gone\.npy cannot be read as an image: \S.*$"):
+        list(data.load(files, data.shuffled_batches(len(files), 4, 0, 0), workers=1))
+
+
+def test_an_epoch_holds_each_image_once_and_epochs_differ():
+    epochs = [torch.cat(data.shuffled_batches(23, 10, seed=3, epoch=e)) for e in range(2)]
+    assert sorted(epochs[0].tolist()) == list(range(23))
+    assert epochs[0].tolist() != epochs[1].tolist()
+    again = torch.cat(data.shuffled_batches(23, 10, seed=3, epoch=1))
+    assert torch.equal(again, epochs[1])
+    assert [len(b) for b in data.shuffled_batches(23, 10, 3, 0)] == [10, 10, 3]
+
+
+def test_flips():
+    images = torch.rand(64, 1, 4, 6)
+    flipped = data.random_flips(images, horizontal=True, vertical=False)
+    kinds = [
+        (torch.equal(a, b), torch.equal(a, b.flip(2))) for a, b in zip(flipped, images, strict=True)
+    ]
+    assert set(kinds) == {(True, False), (False, True)}
+    assert torch.equal(data.random_flips(images, False, False), images)
+    both = data.random_flips(images, True, True)
+    assert any(torch.equal(a, b.flip(1, 2)) for a, b in zip(both, images, strict=True))
+
+
+def test_fingerprint_tells_data_sets_apart(synthetic, tmp_path):
+    assert dataset(synthetic).fingerprint() == dataset(synthetic).fingerprint()
+    other = dataset(folder_of(tmp_path))
+    assert other.fingerprint() != dataset(synthetic).fingerprint()
