@@ -110,19 +110,16 @@ class Curve:
     def __init__(self) -> None:
         self.x: list[float] = []
         self.y: list[float] = []
-        self.stride = 1
-        self.skipped = 0
+        self.seen = 0
+        self.stride = 1  # every so many points are kept
 
     def add(self, x: float, y: float) -> None:
-        self.skipped += 1
-        if self.skipped < self.stride:
-            return
-        self.skipped = 0
-        self.x.append(x)
-        self.y.append(y)
+        if self.seen % self.stride == 0:
+            self.x.append(x)
+            self.y.append(y)
+        self.seen += 1
         if len(self.x) > MAX_POINTS:
-            self.x, self.y = self.x[1::2], self.y[1::2]
-            self.stride *= 2
+            self.x, self.y, self.stride = self.x[::2], self.y[::2], 2 * self.stride
 
 
 class Client(Visdom):

@@ -264,6 +264,15 @@ def train(
         f"an epoch, on {device}; writing to {run.folder}"
     )
     examples = example_batch(validation)
+
+    def check_on_validation() -> None:
+        record("validation", validate(*networks, validation, options, device))
+        columns = translate_examples(*networks, examples, device)
+        keep_examples(run, columns, iteration / per_epoch)
+        dashboard.show_examples(columns)
+
+    if iteration == 0:
+        check_on_validation()  # the untrained networks, to compare with
     pending: list[tuple[int, Terms]] = []
     latest: dict[str, float] = {}
     with (
@@ -296,23 +305,35 @@ def train(
             if iteration % per_epoch == 0:
                 epoch = iteration // per_epoch
                 if epoch % options.validate_every == 0 or epoch == options.epochs:
-                    record("validation", validate(*networks, validation, options, device))
-                    columns = translate_examples(*networks, examples, device)
-                    keep_examples(run, columns, epoch)
-                    dashboard.show_examples(columns)
+                    check_on_validation()
             save()
     if stopped_by:
         print(f"stopped and saved at iteration {iteration}; to go on: {resume_command(options)}")
         return 128 + stopped_by[0]
+    print_progress([line for line in run.read_metrics() if line["kind"] == "validation"])
     return 0
 
 
-def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: int) -> None:
+def print_progress(validations: list[dict]) -> None:
+    """What training has changed on the validation split, from the first epoch to the last."""
+    first, last = validations[0], validations[-1]
+    print(f"{'validation':<40}{'epoch':>6} {first['epoch']:<6g}{'epoch':>6} {last['epoch']:<6g}")
+    for name, value in last.items():
+        if name not in ("kind", "iteration", "epoch"):
+            pair = (first.get(name), value)
+            print(
+                f"{name:<40}" + "".join("  undefined" if v is None else f"{v:12.4f}" for v in pair)
+            )
+
+
+def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: float) -> None:
     """Write the translated examples, as arrays and as a picture."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **columns)
     write_atomically(run.examples, buffer.getvalue())
-    save_figure(example_figure(columns, f"Fixed validation batch after epoch {epoch}"), run.picture)
+    save_figure(
+        example_figure(columns, f"Fixed validation batch after epoch {epoch:g}"), run.picture
+    )
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:

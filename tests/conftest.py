@@ -1,42 +1,69 @@
 """Small data sets and runs that several tests share."""
 
+import contextlib
+import importlib
+import io
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+
+from descargan import cli
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--image-size", "64", "--base-filters", "2", "--critic-filters", "2", "--batch-size", "4"]
 
 
-def program(*arguments: object, **settings: object) -> subprocess.CompletedProcess:
-    """Run a script of the project as a user would; the result holds stdout and stderr."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **settings,
-    )
+class Result(NamedTuple):
+    """What a command left: exit status and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def succeed(*arguments: object, **settings: object) -> subprocess.CompletedProcess:
-    result = program(*arguments, **settings)
+def program(script: str, *arguments: object) -> Result:
+    """Run a script of the project as from the command line, in this process to save its start."""
+    module = importlib.import_module(Path(script).stem)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    old, sys.argv = sys.argv, [script, *map(str, arguments)]
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            try:
+                status = cli.run(module.main)
+            except SystemExit as end:
+                status = end.code or 0
+    finally:
+        sys.argv = old
+        signal.signal(signal.SIGTERM, handler)
+    return Result(status, stdout.getvalue(), stderr.getvalue())
+
+
+def start(script: str, *arguments: object, **settings: object) -> subprocess.Popen:
+    """Start a script of the project in a process of its own."""
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, **settings)
+
+
+def succeed(*arguments: object) -> Result:
+    result = program(*arguments)
     assert result.returncode == 0, result.stderr
     return result
 
 
-def assert_refused(result: subprocess.CompletedProcess, *mentions: str) -> None:
+def assert_refused(result: Result, *mentions: object) -> None:
     """Exit status 2 and one sentence that holds ``mentions``, without a traceback."""
     assert result.returncode == 2, result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, result.stderr
     assert "Traceback" not in result.stderr
     for mention in mentions:
-        assert str(mention) in errors[0]
+        assert str(mention) in errors[0], errors[0]
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, program, succeed
+from conftest import assert_refused, program, start, succeed
 
 import create_synthetic_dataset as synthetic
 
@@ -175,12 +174,8 @@ def test_overwrite_never_replaces_a_folder_of_another_kind(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path, number):
-    process = subprocess.Popen(
-        [sys.executable, "create_synthetic_dataset.py", "--output", str(tmp_path / "set")],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    arguments = ["create_synthetic_dataset.py", "--output", tmp_path / "set"]
+    process = start(*arguments, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.npy")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,0 +1,241 @@
+"""Training, resuming and testing from the command line, as a user does."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, assert_refused, program, start, succeed
+
+from descargan import metrics
+from descargan.checkpoints import write_file
+
+TRAIN = ["main.py", *TINY, "--critic-steps", "2", "--log-every", "1", "--visdom", "off"]
+
+
+def weights(folder, name="G"):
+    return torch.load(folder / f"net{name}_synthetic.pt", weights_only=True)
+
+
+def assert_same_run(a, b):
+    for name in ("G", "D"):
+        first, second = weights(a, name), weights(b, name)
+        for key, value in first.items():
+            assert torch.equal(value, second[key]), (name, key)
+    lines = [(folder / "metrics_synthetic.jsonl").read_text() for folder in (a, b)]
+    assert lines[0] == lines[1]
+
+
+def test_training_leaves_everything_that_a_run_is(trained):
+    assert {p.name for p in trained.iterdir()} >= {
+        "netG_synthetic.pt",
+        "netD_synthetic.pt",
+        "training_synthetic.pt",
+        "options_synthetic.json",
+        "metrics_synthetic.jsonl",
+        "examples_synthetic.png",
+    }
+    assert weights(trained)["down0.0.0.weight"].shape == (2, 3, 3, 3)
+    described = json.loads((trained / "options_synthetic.json").read_text())
+    assert described["options"]["image_size"] == 64
+    assert described["options"]["learning_rate"] == 1e-4
+    assert described["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert len(described["dataset_fingerprint"]) == 64
+    assert not list(trained.glob(".*"))
+
+
+def test_metrics_history_has_every_term_and_the_untrained_network(trained):
+    lines = [json.loads(x) for x in (trained / "metrics_synthetic.jsonl").read_text().splitlines()]
+    losses = [line for line in lines if line["kind"] == "losses"]
+    assert [line["iteration"] for line in losses] == [1, 2, 3, 4, 5, 6]
+    assert [line["iteration"] for line in losses if "generator/total" in line] == [2, 4, 6]
+    second = losses[1]
+    assert second["critic/total"] == pytest.approx(
+        20 * second["critic/adversarial"]
+        + 10 * second["critic/gradient penalty"]
+        + 5 * second["critic/classification"],
+        rel=1e-5,
+    )
+    assert second["generator/total"] == pytest.approx(
+        second["generator/adversarial"]
+        + 50 * second["generator/identity"]
+        + 50 * second["generator/reconstruction"]
+        + second["generator/classification"],
+        rel=1e-5,
+    )
+    validations = [line for line in lines if line["kind"] == "validation"]
+    assert [line["epoch"] for line in validations] == [0, 1, 2]
+    wanted = {"accuracy", "kappa", "mse_healthy", "pixel_auroc", "pixel_auprc", "dice"}
+    wanted |= {f"accuracy translated into {which} class" for which in ("own", "other")}
+    assert wanted <= validations[-1].keys()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    trained, synthetic, tmp_path, workers
+):
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--workers", workers]
+    succeed(*TRAIN, *common, "--epochs", 1)
+    assert weights(tmp_path)["up1.0.bias"].tolist() != weights(trained)["up1.0.bias"].tolist()
+    succeed("main.py", "--resume", *common, "--epochs", 2, "--log-every", 1, "--visdom", "off")
+    assert_same_run(trained, tmp_path)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_in_mid_epoch_and_the_run_goes_on_bit_for_bit(
+    trained, synthetic, tmp_path, number, status
+):
+    arguments = [*TRAIN, "--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", "2"]
+    process = start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    history = tmp_path / "metrics_synthetic.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if history.is_file() and '"losses"' in history.read_text():
+            break
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"--resume --save-dir {tmp_path}" in output
+    state = torch.load(tmp_path / "training_synthetic.pt", weights_only=True)
+    assert 1 <= state["iteration"] < 6
+    succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off", "--log-every", 1)
+    assert_same_run(trained, tmp_path)
+
+
+def test_resume_auto_starts_where_there_is_nothing_to_resume(synthetic, tmp_path):
+    arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
+    succeed(*TRAIN, *arguments, "--resume", "auto")
+    before = weights(tmp_path)
+    succeed(*TRAIN, *arguments, "--resume", "auto")
+    assert torch.equal(weights(tmp_path)["up1.0.weight"], before["up1.0.weight"])
+
+
+@pytest.fixture(scope="module")
+def results(trained, synthetic, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results") / "of the test"
+    arguments = ["--mode", "test", "--dataset_path", synthetic, "--choose_net", trained]
+    output = succeed("main.py", *arguments, "--results-dir", folder, "--visdom", "off").stdout
+    return folder, output
+
+
+def test_a_test_needs_no_options_of_the_networks_and_prints_a_table(results):
+    _, output = results
+    for text in ("pixel AUROC", "Dice at 0.44195", "MSE(a_h, r_h)", "Cohen's kappa"):
+        assert text in output
+
+
+def test_results_on_disk_agree_with_each_other(results, synthetic):
+    folder, _ = results
+    summary = json.loads((folder / "metrics.json").read_text())
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert summary["images"] == {"healthy": 4, "diseased": 4}
+    for name in ("pixel_auroc", "dice_validated", "counterpart_ssim", "mse_healthy"):
+        values = [float(row[name]) for row in rows if row[name]]
+        assert len(values) == 4
+        assert summary["metrics"][name]["value"] == pytest.approx(np.mean(values))
+    right = [row["class"] == row["predicted"] for row in rows]
+    assert summary["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right))
+    for row in rows:
+        difference = np.load(folder / "difference_maps" / row["file"].replace("/", "_"))
+        assert float(row["anomaly_score"]) == pytest.approx(np.abs(difference).mean(), rel=1e-4)
+        if row["class"] == "1":
+            truth = np.load(synthetic / row["file"])[1]
+            expected = metrics.map_metrics(difference, truth)
+            assert float(row["pixel_auroc"]) == pytest.approx(expected["pixel_auroc"])
+    assert (folder / "examples.png").stat().st_size > 10_000
+
+
+def test_results_do_not_depend_on_the_batch_size(results, trained, synthetic, tmp_path):
+    arguments = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
+    arguments += ["--results-dir", tmp_path, "--batch-size", 1, "--visdom", "off"]
+    succeed("main.py", *arguments)
+    for one in (tmp_path / "difference_maps").iterdir():
+        other = np.load(results[0] / "difference_maps" / one.name)
+        np.testing.assert_allclose(np.load(one), other, atol=1e-4)
+
+
+def test_networks_learn_a_handful_of_images(synthetic, tmp_path):
+    """A broken loss shows here: identity falls by far, and the classifier learns."""
+    arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 25]
+    arguments += ["--base-filters", 4, "--critic-filters", 4, "--learning-rate", 3e-3]
+    succeed(*TRAIN, *arguments, "--validate-every", 25, "--flip", "none", "--seed", 1)
+    lines = [json.loads(x) for x in (tmp_path / "metrics_synthetic.jsonl").read_text().splitlines()]
+    identity = [line["generator/identity"] for line in lines if "generator/identity" in line]
+    assert identity[-1] < 0.5 * identity[0]
+    assert np.isfinite([line["critic/total"] for line in lines if "critic/total" in line]).all()
+
+
+def test_a_missing_data_set_names_the_command_that_makes_it(tmp_path):
+    result = program("main.py", "--dataset-path", tmp_path / "warp-set", "--visdom", "off")
+    assert_refused(result, f"python create_synthetic_dataset.py --output {tmp_path / 'warp-set'}")
+
+
+def test_an_existing_run_is_never_overwritten(trained, synthetic):
+    before = {p: p.read_bytes() for p in trained.iterdir() if p.is_file()}
+    arguments = ["--dataset-path", synthetic, "--save-dir", trained]
+    assert_refused(program(*TRAIN, *arguments), "--resume", "--save-dir")
+    assert {p: p.read_bytes() for p in trained.iterdir() if p.is_file()} == before
+
+
+def test_a_resumed_run_keeps_its_options(trained, synthetic):
+    arguments = ["--resume", "--dataset-path", synthetic, "--save-dir", trained]
+    result = program("main.py", *arguments, "--learning-rate", "0.5", "--visdom", "off")
+    assert_refused(result, "--learning-rate")
+
+
+def test_other_training_images_are_refused_at_resume(trained, tmp_path):
+    sizes = ("--image-size", 64, "--train", 5, "--validate", 2, "--test", 2)
+    succeed("create_synthetic_dataset.py", "--output", tmp_path / "set", *sizes)
+    arguments = ["--resume", "--dataset-path", tmp_path / "set", "--save-dir", trained]
+    assert_refused(program("main.py", *arguments, "--visdom", "off"), "--dataset-path")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mention"),
+    [
+        (["--mode", "fly"], "--mode"),
+        (["--image-size", "100"], "multiples of 64"),
+        (["--image-size", "128"], "--image-size 64"),
+        (["--learning-rate", "nan"], "--learning-rate"),
+        (["--epochs", "-1"], "--epochs"),
+        (["--resume"], "--resume"),
+        (["--mode", "test"], "netG_synthetic.pt"),
+        (["--device", "cuda"], "--device"),
+        (["--epoch", "3"], "--epoch"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_status_2(synthetic, tmp_path, arguments, mention):
+    if arguments == ["--device", "cuda"] and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path / "run", "--image-size", "64"]
+    result = program("main.py", *common, "--visdom", "off", *arguments)
+    if arguments == ["--image-size", "128"]:
+        mention = "64 x 64"
+    assert_refused(result, mention)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(synthetic, tmp_path):
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path]
+    succeed(*TRAIN, *common, "--epochs", 1)
+    state = tmp_path / "training_synthetic.pt"
+    before = state.read_bytes()
+    saved = torch.load(state, weights_only=True)
+    saved["generator"]["up1.0.bias"].fill_(float("inf"))
+    write_file(state, saved)
+    poisoned = state.read_bytes()
+    result = program("main.py", "--resume", *common, "--epochs", 2, "--visdom", "off")
+    assert_refused(result, "iteration", "last good checkpoint")
+    assert state.read_bytes() == poisoned != before
+
+
+def test_both_scripts_say_what_they_do():
+    for script in ("main.py", "create_synthetic_dataset.py"):
+        assert "usage: " in succeed(script, "--help").stdout
