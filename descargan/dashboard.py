@@ -36,6 +36,10 @@ TIMEOUT_SECONDS = 5.0
 START_SECONDS = 30.0
 MAX_POINTS = 2000  # per curve; when there are more, every other one is dropped
 HEATMAP_SIDE = 128
+# Windows come in this order, in rows of three narrow ones, or of a wide and a narrow one.
+ORDER = ("results", "test examples", "examples", "options", "cycle", "critic", "generator")
+ORDER += ("location", "classes", "errors", "gradients", "totals")
+NARROW, WIDE, LOW, HIGH = 440, 888, 300, 600
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 # Window: (kind of record, title, label of the y axis, logarithmic, names in the record).
@@ -190,8 +194,7 @@ class Dashboard:
         title = "Fixed validation batch: difference maps, one colour scale"
 
         def draw(client: Client) -> None:
-            picture = as_array(example_figure(columns, "Fixed validation batch"))
-            client.image(picture, win="examples", opts=picture_options("Fixed validation batch"))
+            draw_picture(client, "examples", example_figure(columns, ""), "Fixed validation batch")
             client.heatmap(joined[::-1], win="maps", opts=heatmap_options(title))
 
         self._show("examples", draw)
@@ -201,7 +204,7 @@ class Dashboard:
 
         def draw(client: Client) -> None:
             draw_table(client, "results", "Test results: mean [95 % interval]", rows)
-            client.image(as_array(figure), win="test examples", opts=picture_options("Test images"))
+            draw_picture(client, "test examples", figure, "Test images")
 
         self._show("results", draw)
 
@@ -234,8 +237,8 @@ class Dashboard:
             drawn = set()
             try:
                 client = client or Client(self.address, self.number, self.env)
-                for window, draw in changed.items():
-                    draw(client)
+                for window in sorted(changed, key=ORDER.index):
+                    changed[window](client)
                     drawn.add(window)
                 if last:
                     client.save([self.env])
@@ -267,10 +270,12 @@ class Dashboard:
             "ylabel": label,
             "ytype": "log" if logarithmic else "linear",
             "legend": [name.removeprefix("accuracy ") for name in series],
-            "width": 560,
-            "height": 320,
+            "width": NARROW,
+            "height": LOW,
             "markers": kind == "validation",
-            "layoutopts": {"plotly": {"legend": {"orientation": "h", "y": -0.25}}},
+            "margintop": 25,
+            "marginbottom": 90,
+            "layoutopts": {"plotly": {"title": None, "legend": {"orientation": "h", "y": -0.35}}},
         }
         client.line(
             Y=y if len(series) > 1 else y[:, 0],
@@ -280,13 +285,16 @@ class Dashboard:
         )
 
 
-def picture_options(title: str) -> dict:
-    return {"title": title, "width": 900, "height": 560}
+def draw_picture(client: Client, window: str, figure: Figure, title: str) -> None:
+    """A figure that fills its window."""
+    scale = min((WIDE - 10) / figure.get_figwidth(), (HIGH - 30) / figure.get_figheight())
+    options = {"title": title, "width": WIDE, "height": HIGH}
+    client.image(as_array(figure, dpi=scale), win=window, opts=options)
 
 
 def heatmap_options(title: str) -> dict:
     limits = {"xmin": -1.0, "xmax": 1.0}
-    return {"title": title, "colormap": "RdBu", "width": 900, "height": 320, **limits}
+    return {"title": title, "colormap": "RdBu", "width": WIDE, "height": LOW, **limits}
 
 
 def draw_table(client: Client, window: str, title: str, rows: dict) -> None:
@@ -296,7 +304,7 @@ def draw_table(client: Client, window: str, title: str, rows: dict) -> None:
         for k, v in rows.items()
     )
     text = f"<table style='font:12px sans-serif'>{body}</table>"
-    client.text(text, win=window, opts={"title": title, "width": 420, "height": 560})
+    client.text(text, win=window, opts={"title": title, "width": NARROW, "height": HIGH})
 
 
 def environment(folder: Path, dataset: str) -> str:

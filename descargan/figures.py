@@ -42,11 +42,12 @@ def example_figure(
     scale = ScalarMappable(Normalize(-MAP_LIMIT, MAP_LIMIT), MAP_COLOURS)
     bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.01)
     bar.set_label("image minus healthy", fontsize=9)
-    figure.suptitle(title, fontsize=11)
+    if title:
+        figure.suptitle(title, fontsize=11)
     return figure
 
 
-def as_array(figure: Figure, dpi: int = 90) -> np.ndarray:
+def as_array(figure: Figure, dpi: float) -> np.ndarray:
     """A figure as RGB (3, H, W), uint8."""
     figure.set_dpi(dpi)
     figure.canvas.draw()
