@@ -56,7 +56,7 @@ class Ellipse(NamedTuple):
 
 
 def make_sample(rng: np.random.Generator, size: int, disease: bool) -> np.ndarray:
-    """One sample as float32 (2, size, size): image in [-1, 1], and diseased minus healthy.
+    """One sample as float32 (2, size, size): image within [-1, 1], and diseased minus healthy.
 
     Sizes below 256 are drawn at 256 and averaged over the area of each pixel; above, geometry and
     frequencies are scaled. Both images of a pair are scaled by the range of the healthy one.
@@ -67,9 +67,9 @@ def make_sample(rng: np.random.Generator, size: int, disease: bool) -> np.ndarra
     healthy[rings] = 1.0
     healthy = smooth(healthy)
     image = shrink(healthy, ellipses[0]) if disease else healthy
-    healthy, image = downsample(healthy, size), downsample(image, size)
+    # Scaled before they are made smaller: else healthy images alone would span exactly [-1, 1].
     low, high = healthy.min(), healthy.max()
-    healthy, image = (2 * (x - low) / (high - low) - 1 for x in (healthy, image))
+    healthy, image = (downsample(2 * (x - low) / (high - low) - 1, size) for x in (healthy, image))
     return np.stack([image, image - healthy]).astype(np.float32)
 
 
