@@ -12,11 +12,7 @@ the image (0 for healthy images). So the healthy counterpart of a diseased image
 import argparse
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +25,7 @@ from tqdm import tqdm
 from descargan import CLASS_NAMES, DISEASED, HEALTHY
 from descargan.cli import Parser, count, natural, run
 from descargan.errors import UserError
+from descargan.folders import built_whole, map_in_processes
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validate", "test")
@@ -232,27 +229,6 @@ def write_dataset(
     (root / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
 
 
-def map_in_processes(work: partial, jobs: list, workers: int) -> Iterator[None]:
-    if workers <= 1:
-        yield from map(work, jobs)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(work, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def publish(temporary: Path, output: Path) -> None:
-    """Put the finished folder in place of ``output``, which is deleted last."""
-    old = temporary.with_name(temporary.name + ".old")
-    if output.exists():
-        output.rename(old)
-    temporary.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -275,23 +251,9 @@ def main() -> None:
     output: Path = options.output
     if options.image_size < 16:
         raise UserError("--image-size must be at least 16: below, the rings cannot be drawn")
-    if output.exists() or output.is_symlink():
-        if not options.overwrite:
-            raise UserError(f"{output} exists: pass --overwrite to replace it, or another --output")
-        if not (output / "dataset.json").is_file():
-            raise UserError(
-                f"{output} is no data set of this program, so --overwrite does not replace it: "
-                "move it away, or pass another --output"
-            )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        temporary.chmod(0o755)
-        counts = (options.train, options.validate, options.test)
-        write_dataset(temporary, counts, options.image_size, options.seed, options.workers)
-        publish(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    counts = (options.train, options.validate, options.test)
+    with built_whole(output, "dataset.json", options.overwrite) as folder:
+        write_dataset(folder, counts, options.image_size, options.seed, options.workers)
     print(f"{2 * sum(counts)} images of {options.image_size} x {options.image_size} in {output}")
 
 

@@ -1,4 +1,4 @@
-"""Train or test DeScarGAN. ``python main.py --help`` lists every option."""
+"""Train, test or use DeScarGAN. ``python main.py --help`` lists every option."""
 
 import argparse
 import sys
@@ -12,6 +12,7 @@ from descargan.data import ImageDataset
 from descargan.errors import UserError
 from descargan.models import Discriminator, Generator
 from descargan.options import FREE_OPTIONS, as_json, build_parser, resolve
+from descargan.prediction import predict
 from descargan.testing import test
 from descargan.training import train
 
@@ -26,7 +27,7 @@ def main() -> int:
         base_filters=options.critic_filters, image_size=options.image_size
     )
     files = Run(options.save_dir, options.dataset)
-    if options.mode == "test":
+    if options.mode != "train":
         load_weights(generator, files.generator)
         load_weights(discriminator, files.discriminator)
     elif options.resume == "off" and files.is_used():
@@ -37,8 +38,13 @@ def main() -> int:
     elif options.resume == "on" and not files.is_resumable():
         raise UserError(f"{files.state} does not exist: nothing to --resume in that --save-dir")
 
-    names = ("train", "validate") if options.mode == "train" else ("validate", "test")
-    splits = [open_split(options, name) for name in names]
+    if options.mode == "predict":
+        return predict(generator, discriminator, options, device)
+    if options.mode == "train":
+        splits = [open_split(options, "train"), open_split(options, "validate")]
+    else:  # the validation split chooses the threshold of the maps, where there is ground truth
+        validation = open_split(options, "validate") if options.dataset == "Synthetic" else None
+        splits = [validation, open_split(options, "test")]
     env = environment(files.folder, options.dataset)
     dashboard = connect(
         options.visdom, options.visdom_server, options.visdom_port, env, files.folder / "dashboard"
@@ -58,8 +64,10 @@ def read_options() -> argparse.Namespace:
     """
     parser = build_parser()
     options = resolve(parser.parse_args())
+    if options.mode == "predict" and options.input is None:
+        raise UserError("--mode predict needs --input: an image or a folder of images")
     files = Run(options.save_dir, options.dataset)
-    if options.mode == "test":
+    if options.mode != "train":
         generator, discriminator = read_weights(files.generator), read_weights(files.discriminator)
         saved = files.read_description()["options"]
         inherited = {k: saved[k] for k in ("healthy_class", "translation") if k in saved}

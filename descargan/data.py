@@ -250,6 +250,15 @@ def fit(array: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(resized)[None]
 
 
+def unfit(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What :func:`fit` did, undone: (S, S) to float32 (height, width)."""
+    side = max(height, width)
+    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
+    resized = np.asarray(picture.resize((side, side), Image.BICUBIC))
+    (top, _), (left, _) = padding(height, width)
+    return resized[top : top + height, left : left + width]
+
+
 def padding(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Pixels (before, after) in rows and columns that make an image square."""
     side = max(height, width)

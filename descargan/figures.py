@@ -4,10 +4,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from skimage.filters import threshold_otsu
+from sklearn.metrics import auc, roc_curve
 
 from descargan.checkpoints import write_atomically
 
@@ -39,11 +42,79 @@ def example_figure(
             axes[i, j].set_yticks([])
             if j == 0 and rows:
                 axes[i, j].set_ylabel(rows[i], fontsize=9)
+    add_map_bar(figure, axes)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def add_map_bar(figure: Figure, axes: np.ndarray) -> None:
+    """The colour scale of all maps."""
     scale = ScalarMappable(Normalize(-MAP_LIMIT, MAP_LIMIT), MAP_COLOURS)
     bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.01)
     bar.set_label("image minus healthy", fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11)
+
+
+def overlay_figure(
+    images: np.ndarray, healthy: np.ndarray, differences: np.ndarray, rows: list[str], title: str
+) -> Figure:
+    """Difference maps over their images, with the contour of their Otsu threshold.
+
+    All are (B, H, W); images and pseudo-healthy images in [-1, 1].
+    """
+    number = len(images)
+    figure = Figure(figsize=(9.5, 2.9 * number + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(number, 3, squeeze=False)
+    for i, (image, translated, difference) in enumerate(
+        zip(images, healthy, differences, strict=True)
+    ):
+        for j, background in enumerate((image, translated, image)):
+            axes[i, j].imshow(background, cmap="gray", vmin=-1, vmax=1)
+            axes[i, j].set_xticks([])
+            axes[i, j].set_yticks([])
+        axes[i, 2].imshow(colour_map(difference))
+        magnitude = np.abs(difference)
+        if magnitude.max() > magnitude.min():
+            axes[i, 2].contour(
+                magnitude, [threshold_otsu(magnitude)], colors="lime", linewidths=0.6
+            )
+        axes[i, 0].set_ylabel(rows[i], fontsize=9)
+    for j, name in enumerate(("image", "pseudo-healthy", "difference map, Otsu contour")):
+        axes[0, j].set_title(name, fontsize=10)
+    add_map_bar(figure, axes)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def colour_map(difference: np.ndarray) -> np.ndarray:
+    """A difference map (H, W) as RGBA in [0, 1], clear where nothing differs."""
+    scaled = np.clip(difference / MAP_LIMIT, -1, 1)
+    colours = colormaps[MAP_COLOURS]((scaled + 1) / 2)
+    colours[..., 3] = np.sqrt(np.abs(scaled))
+    return colours
+
+
+def overlay(image: np.ndarray, difference: np.ndarray) -> np.ndarray:
+    """An image (H, W) in [-1, 1] under its coloured difference map, as RGB (H, W, 3), uint8."""
+    colours = colour_map(difference)
+    alpha = colours[..., 3:]
+    mixed = alpha * colours[..., :3] + (1 - alpha) * (image[..., None] + 1) / 2
+    return np.rint(255 * np.clip(mixed, 0, 1)).astype(np.uint8)
+
+
+def roc_figure(labels: np.ndarray, scores: dict[str, np.ndarray]) -> Figure:
+    """ROC curves of image-level scores, with their areas."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, values in scores.items():
+        false, true, _ = roc_curve(labels, values)
+        axes.plot(false, true, label=f"{name}: AUROC {auc(false, true):.3f}")
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="Diseased or healthy")
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right", fontsize=9)
     return figure
 
 

@@ -8,7 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 from skimage.metrics import structural_similarity
-from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    roc_auc_score,
+)
 
 TRUTH_THRESHOLD = 0.44195  # of |ground truth| and |difference map|: a constant of the release
 THRESHOLDS = np.linspace(0, 2, 201)[1:]
@@ -84,6 +89,11 @@ def kappa(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float((labels == predictions).mean())
+
+
+def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Counts (2, 2): rows true, columns predicted, healthy first."""
+    return confusion_matrix(labels, predictions, labels=[0, 1])
 
 
 def mean(values: np.ndarray) -> float:

@@ -14,11 +14,22 @@ examples:
   python main.py --mode test                                  test what was trained
   python main.py --dataset-path DIR --save-dir runs/one       another data set, another run
   python main.py --resume --save-dir runs/one                 go on with it
+  python main.py --mode predict --input FILE_OR_FOLDER        images without labels
 """
 
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
-    {"mode", "dataset_path", "save_dir", "results_dir", "resume", "epochs", "device", "workers"}
+    {
+        "mode",
+        "input",
+        "dataset_path",
+        "save_dir",
+        "results_dir",
+        "resume",
+        "epochs",
+        "device",
+        "workers",
+    }
     | {"log_every", "validate_every", "visdom", "visdom_server", "visdom_port"}
 )
 
@@ -28,7 +39,8 @@ def build_parser() -> Parser:
 
     group = parser.add_argument_group("what to do")
     add = group.add_argument
-    add("--mode", choices=("train", "test"), default="train", help="default: train")
+    text = "predict is for images without labels, see --input (default: train)"
+    add("--mode", choices=("train", "test", "predict"), default="train", help=text)
     text = "file types, augmentation and names of the weights (default: Synthetic)"
     add("--dataset", choices=("Synthetic", "Chexpert"), default="Synthetic", help=text)
     text = "folder of the data set (default: ./warp-set for Synthetic, ./chexpert for Chexpert)"
@@ -37,7 +49,8 @@ def build_parser() -> Parser:
     add(
         "--save-dir", "--choose_net", type=Path, default=Path("save_nets"), metavar="DIR", help=text
     )
-    text = "folder of what a test writes (default: ./results)"
+    add("--input", type=Path, metavar="PATH", help="image or folder of images to predict")
+    text = "folder of what a test or prediction writes (default: ./results)"
     add("--results-dir", type=Path, default=Path("results"), metavar="DIR", help=text)
     text = "go on with the run in --save-dir; 'auto': if there is one, else start it"
     add("--resume", nargs="?", choices=("on", "off", "auto"), const="on", default="off", help=text)

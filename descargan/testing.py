@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from descargan import CLASS_NAMES, DISEASED, HEALTHY, metrics
 from descargan.checkpoints import Run, without_nan, write_atomically, write_json
 from descargan.dashboard import Dashboard
 from descargan.data import ImageDataset
 from descargan.evaluation import Translations, arrays, translate_split
-from descargan.figures import example_figure, save_figure
+from descargan.figures import example_figure, overlay_figure, roc_figure, save_figure
 from descargan.models import Discriminator, Generator
 
 EXAMPLES = 5
@@ -41,6 +42,7 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
     "accuracy": ("classification accuracy", metrics.accuracy, ("class", "predicted")),
     "kappa": ("Cohen's kappa", metrics.kappa, ("class", "predicted")),
     "auroc_class": ("AUROC of the class logits", metrics.auroc, ("class", "probability")),
+    "auprc_class": ("AUPRC of the class logits", metrics.auprc, ("class", "probability")),
     "auroc_anomaly": (
         "AUROC of the anomaly score, mean |difference map|",
         metrics.auroc,
@@ -52,18 +54,21 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
 def test(
     generator: Generator,
     discriminator: Discriminator,
-    validation: ImageDataset,
+    validation: ImageDataset | None,
     dataset: ImageDataset,
     options: argparse.Namespace,
     device: torch.device,
     run: Run,
     dashboard: Dashboard,
 ) -> int:
-    """Test both networks on the test split; write everything to ``options.results_dir``."""
+    """Test both networks on ``dataset``; write everything to ``options.results_dir``.
+
+    ``validation`` chooses the threshold of the maps; without it there is none.
+    """
     for network in (generator, discriminator):
         network.to(device, memory_format=torch.channels_last)
     threshold = None
-    if options.dataset == "Synthetic":
+    if validation is not None:
         threshold = choose_threshold(generator, discriminator, validation, options, device)
     results: Path = options.results_dir
     results.mkdir(parents=True, exist_ok=True)
@@ -86,8 +91,16 @@ def test(
         shutil.rmtree(maps, ignore_errors=True)
 
     summary = summarise(rows)
-    figure = example_figure(examples.columns(threshold), f"{options.dataset}: test images")
+    figure = examples.figure(options.dataset, threshold)
     save_figure(figure, results / "examples.png")
+    labels = np.array([row["class"] for row in rows])
+    scores = {
+        name: np.array([row[key] for row in rows])
+        for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
+    }
+    save_figure(roc_figure(labels, scores), results / "roc.png")
+    predictions = np.array([row["predicted"] for row in rows])
+    confusion = metrics.confusion(labels, predictions)
     write_csv(results / "metrics.csv", rows)
     about = {
         "dataset": options.dataset,
@@ -95,11 +108,15 @@ def test(
         "dataset_fingerprint": dataset.fingerprint(),
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
         "dice_threshold_chosen_on_validation": threshold,
+        "confusion_matrix": {"rows": "true", "columns": "predicted", "counts": confusion.tolist()},
     }
     write_json(results / "metrics.json", without_nan({**about, "metrics": summary}))
     table = {title(name): interval_text(value) for name, value in summary.items()}
     print_table(table)
-    print(f"written to {results}: metrics.json, metrics.csv, examples.png, difference_maps/")
+    for c, name in enumerate(CLASS_NAMES):
+        counts = ", ".join(f"{n} as {CLASS_NAMES[i]}" for i, n in enumerate(confusion[c].tolist()))
+        print(f"of the {name} images classified: {counts}")
+    print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
     dashboard.show_results(table, figure)
     return 0
 
@@ -177,13 +194,20 @@ class Examples:
         if index in self.chosen:
             self.taken.append(values)
 
-    def columns(self, threshold: float | None) -> dict[str, np.ndarray]:
-        """Columns of the figure: see ``figures.example_figure``."""
-        _, image, truth, healthy, difference, _ = (
+    def figure(self, dataset: str, threshold: float | None) -> Figure:
+        """Rows of images and maps: with the ground truth for Synthetic, else over the image."""
+        classes, image, truth, healthy, difference, probability = (
             np.stack(x) for x in zip(*self.taken, strict=True)
         )
+        title = f"{dataset}: test images"
+        names = [
+            f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}"
+            for c, p in zip(classes, probability, strict=True)
+        ]
+        if dataset != "Synthetic":
+            return overlay_figure(image, healthy, difference, names, title)
         limit = metrics.TRUTH_THRESHOLD if threshold is None else threshold
-        return {
+        columns = {
             "image": image,
             "pseudo-healthy": healthy,
             "difference map": difference,
@@ -191,6 +215,7 @@ class Examples:
             "ground truth": truth,
             "diseased pixels": metrics.is_diseased(truth),
         }
+        return example_figure(columns, title, names)
 
 
 def summarise(rows: list[Row]) -> dict[str, dict]:
