@@ -91,7 +91,7 @@ def colour_map(difference: np.ndarray) -> np.ndarray:
     """A difference map (H, W) as RGBA in [0, 1], clear where nothing differs."""
     scaled = np.clip(difference / MAP_LIMIT, -1, 1)
     colours = colormaps[MAP_COLOURS]((scaled + 1) / 2)
-    colours[..., 3] = np.sqrt(np.abs(scaled))
+    colours[..., 3] = np.minimum(1.5 * np.abs(scaled), 1)
     return colours
 
 
