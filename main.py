@@ -9,6 +9,7 @@ from descargan.checkpoints import Run, load_weights, read_weights, sizes_of
 from descargan.cli import run
 from descargan.dashboard import connect, environment
 from descargan.data import ImageDataset
+from descargan.distributed import Process, is_restarted, local_rank, process_group
 from descargan.errors import UserError
 from descargan.models import Discriminator, Generator
 from descargan.options import FREE_OPTIONS, as_json, build_parser, resolve
@@ -21,6 +22,12 @@ def main() -> int:
     torch.set_flush_denormal(True)  # vanishing activations would slow the CPU down many times
     options = read_options()
     device = choose_device(options.device)
+    with process_group(device) as process:
+        return work(options, device, process)
+
+
+def work(options: argparse.Namespace, device: torch.device, process: Process) -> int:
+    """Build both networks, then train, test or predict with them."""
     torch.manual_seed(options.seed)
     generator = Generator(base_filters=options.base_filters, translation=options.translation)
     discriminator = Discriminator(
@@ -47,11 +54,18 @@ def main() -> int:
         splits = [validation, open_split(options, "test")]
     env = environment(files.folder, options.dataset)
     dashboard = connect(
-        options.visdom, options.visdom_server, options.visdom_port, env, files.folder / "dashboard"
+        options.visdom if process.is_first else "off",
+        options.visdom_server,
+        options.visdom_port,
+        env,
+        files.folder / "dashboard",
     )
     try:
-        work = train if options.mode == "train" else test
-        return work(generator, discriminator, *splits, options, device, files, dashboard)
+        if options.mode == "train":
+            return train(
+                generator, discriminator, *splits, options, device, files, dashboard, process
+            )
+        return test(generator, discriminator, *splits, options, device, files, dashboard)
     finally:
         dashboard.close()
 
@@ -64,6 +78,9 @@ def read_options() -> argparse.Namespace:
     """
     parser = build_parser()
     options = resolve(parser.parse_args())
+    if is_restarted() and options.resume == "off":
+        parser.set_defaults(resume="auto")
+        options = resolve(parser.parse_args())
     if options.mode == "predict" and options.input is None:
         raise UserError("--mode predict needs --input: an image or a folder of images")
     files = Run(options.save_dir, options.dataset)
@@ -107,7 +124,7 @@ def choose_device(name: str) -> torch.device:
         raise UserError("--device cuda needs a CUDA device, and PyTorch finds none: pass cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
 
 
 if __name__ == "__main__":

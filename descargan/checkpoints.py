@@ -162,6 +162,11 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
         if previous is not None and path.exists():
             path.replace(previous)
         Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. The last one is kept"
+        ) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -18,7 +18,8 @@ def critic_adversarial_loss(
     """Wasserstein distance of fakes from real images, negated: what the critic minimises.
 
     ``sum_c p_c * (mean D_c(G(a, c)) - mean over real images of class c of D_c(a))``, with p_c the
-    share of class c in the batch. ``real_scores`` holds each real image's score map by the critic
+    share of class c in the batch, whose ``classes`` are (B,) or, where the batch is spread over
+    processes, those of all of it. ``real_scores`` holds each real image's score map by the critic
     of its own class; ``fake_scores[c]`` the score maps of the whole batch translated into class c.
     """
     shares = class_shares(classes, len(fake_scores))
@@ -59,21 +60,32 @@ def generator_adversarial_loss(fake_scores: Sequence[Tensor]) -> Tensor:
     return -sum(scores.mean() for scores in fake_scores)
 
 
-def identity_loss(images: Tensor, own_translations: Tensor, classes: Tensor) -> Tensor:
+def identity_loss(
+    images: Tensor, own_translations: Tensor, classes: Tensor, counts: Tensor | None = None
+) -> Tensor:
     """``sum_c MSE(a, G(a, c))`` over images a of class c: translation into the own class."""
-    return classwise_mse(images, own_translations, classes)
+    return classwise_mse(images, own_translations, classes, counts)
 
 
-def reconstruction_loss(images: Tensor, reconstructions: Tensor, classes: Tensor) -> Tensor:
+def reconstruction_loss(
+    images: Tensor, reconstructions: Tensor, classes: Tensor, counts: Tensor | None = None
+) -> Tensor:
     """``sum_c MSE(a, G(G(a, other(c)), c))`` over images a of class c: there and back."""
-    return classwise_mse(images, reconstructions, classes)
+    return classwise_mse(images, reconstructions, classes, counts)
 
 
-def classwise_mse(target: Tensor, output: Tensor, classes: Tensor) -> Tensor:
-    """Mean squared error of the images of each class, summed over the classes."""
+def classwise_mse(
+    target: Tensor, output: Tensor, classes: Tensor, counts: Tensor | None = None
+) -> Tensor:
+    """Squared error summed over the images of each class, over its count, summed over the classes.
+
+    ``counts`` (2,) are those of ``classes``, or given where the batch is spread over processes.
+    """
     per_image = (target - output).square().flatten(1).mean(dim=1)
-    members = F.one_hot(classes, 2).to(per_image, non_blocking=True)
-    return ((per_image @ members) / members.sum(dim=0).clamp(min=1)).sum()
+    members = F.one_hot(classes, 2)
+    counts = members.sum(dim=0).clamp(min=1) if counts is None else counts
+    weights = (members / counts).sum(dim=1)
+    return (per_image * weights.to(per_image, non_blocking=True)).sum()
 
 
 def class_shares(classes: Tensor, number: int = 2) -> list[float]:

@@ -22,8 +22,11 @@ FLOW_STRIDE = 4  # a deformation is drawn at a quarter of the resolution, so tha
 MAX_FLOW = 0.25  # where the image spans [-1, 1]
 
 
-class BatchNorm(nn.BatchNorm2d):
+class BatchNorm(nn.SyncBatchNorm):
     """Batch normalisation that can normalise every image by its own statistics instead.
+
+    Where several processes train on CUDA, the statistics are those of the whole batch; on the CPU,
+    which PyTorch does not do that for, those of the images of each process.
 
     With ``per_image`` set (see :func:`per_image_normalisation`) the learnt scale and shift are
     kept, the mean and variance are those of each image and channel, and the running statistics
@@ -35,7 +38,13 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.per_image:
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-        return super().forward(x)
+        if x.is_cuda:
+            return super().forward(x)
+        return super(nn.SyncBatchNorm, self).forward(x)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.dim() != 4:
+            raise ValueError(f"a batch norm takes (B, C, H, W), not {tuple(x.shape)}")
 
 
 @contextmanager

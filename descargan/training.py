@@ -24,6 +24,7 @@ from descargan import DISEASED, HEALTHY, __version__, losses
 from descargan.checkpoints import Run, write_atomically, write_json
 from descargan.dashboard import Dashboard
 from descargan.data import ImageDataset, load, random_flips, random_stream, shuffled_batches
+from descargan.distributed import Process, average, average_gradients, largest, same_weights
 from descargan.errors import UserError
 from descargan.evaluation import example_batch, translate_examples, validate
 from descargan.figures import example_figure, save_figure
@@ -31,6 +32,7 @@ from descargan.models import Discriminator, Generator
 from descargan.options import as_json
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "visdom")
+ALONE = Process()
 Terms = dict[str, Tensor]
 
 
@@ -42,13 +44,16 @@ def critic_step(
     fakes: Sequence[Tensor],
     classes: Tensor,
     options: argparse.Namespace,
+    everyone: Tensor,
+    process: Process,
 ) -> Terms:
     """One step of critic and classifier on noisy real images and their noisy, detached fakes.
 
     ``fakes[c]`` is the whole batch (B, 1, H, W) translated into class c. Returns the loss terms,
-    unweighted, the total and the norm of the gradient.
+    unweighted, the total and the norm of the gradient. For ``everyone`` see ``train_step``.
     """
     batch = len(real)
+    share = batch * process.world / len(everyone)
     into_each = torch.arange(2).repeat_interleave(batch)
     t = torch.rand(batch, device=real.device)
     points = torch.cat([losses.interpolate(real, fake, t) for fake in fakes])
@@ -61,19 +66,19 @@ def critic_step(
         points,
         of=options.penalty_of,
     )
-    scaler.scale(options.critic_penalty * penalty).backward()
+    scaler.scale(share * options.critic_penalty * penalty).backward()
 
     with autocast(real.device, options.amp):
         features = discriminator.encode(torch.cat([real, *fakes]))
         scores = discriminator.score(features, torch.cat([classes, into_each])).float()
         logits = discriminator.classifier(features[:batch]).float()
     real_scores, *fake_scores = scores.split(batch)
-    adversarial = losses.critic_adversarial_loss(real_scores, fake_scores, classes)
+    adversarial = losses.critic_adversarial_loss(real_scores, fake_scores, everyone)
     classification = losses.classification_loss(logits, classes)
     rest = options.critic_adversarial * adversarial + options.critic_class * classification
-    scaler.scale(rest).backward()
+    scaler.scale(share * rest).backward()
 
-    norm = apply_gradients(discriminator, optimizer, scaler, options.clip_norm)
+    norm = apply_gradients(discriminator, optimizer, scaler, options.clip_norm, process)
     return {
         "critic/total": (rest + options.critic_penalty * penalty).detach(),
         "critic/adversarial": adversarial.detach(),
@@ -93,14 +98,18 @@ def generator_step(
     noise: Tensor,
     classes: Tensor,
     options: argparse.Namespace,
+    everyone: Tensor,
+    process: Process,
 ) -> Terms:
     """One step of the generator on noisy real images; every translation gets the same ``noise``.
 
-    ``source`` is what it translates: see ``train_step``.
+    ``source`` is what it translates, ``everyone``: see ``train_step``.
 
     Returns the loss terms, unweighted, the total and the norm of the gradient.
     """
     batch = len(real)
+    share = batch * process.world / len(everyone)
+    counts = torch.bincount(everyone, minlength=2).clamp(min=1) / process.world
     optimizer.zero_grad()
     discriminator.requires_grad_(False)
     with autocast(real.device, options.amp):
@@ -114,22 +123,20 @@ def generator_step(
         scores = discriminator.score(features, torch.arange(2).repeat_interleave(batch)).float()
         logits = discriminator.classifier(features).float()
     adversarial = losses.generator_adversarial_loss(scores.split(batch))
-    identity = losses.identity_loss(real, own.float(), classes)
-    reconstruction = losses.reconstruction_loss(real, back.float(), classes)
+    identity = losses.identity_loss(real, own.float(), classes, counts)
+    reconstruction = losses.reconstruction_loss(real, back.float(), classes, counts)
     classification = sum(
         losses.classification_loss(part, c) for c, part in enumerate(logits.split(batch))
     )
-    total = (
-        options.generator_adversarial * adversarial
-        + options.generator_identity * identity
-        + options.generator_reconstruction * reconstruction
-        + options.generator_class * classification
+    of_classes = (
+        options.generator_identity * identity + options.generator_reconstruction * reconstruction
     )
-    scaler.scale(total).backward()
+    of_all = options.generator_adversarial * adversarial + options.generator_class * classification
+    scaler.scale(share * of_all + of_classes).backward()
     discriminator.requires_grad_(True)
-    norm = apply_gradients(generator, optimizer, scaler, options.clip_norm)
+    norm = apply_gradients(generator, optimizer, scaler, options.clip_norm, process)
     return {
-        "generator/total": total.detach(),
+        "generator/total": (of_all + of_classes).detach(),
         "generator/adversarial": adversarial.detach(),
         "generator/identity": identity.detach(),
         "generator/reconstruction": reconstruction.detach(),
@@ -146,12 +153,18 @@ def train_step(
     classes: Tensor,
     with_generator: bool,
     options: argparse.Namespace,
+    everyone: Tensor | None = None,
+    process: Process = ALONE,
 ) -> Terms:
     """One iteration on a batch of images (B, 1, H, W), on their device, and classes, on the CPU.
 
-    ``networks``, ``optimizers`` and ``scalers`` are those of the generator and the discriminator.
+    Where the batch is spread over processes, ``everyone`` holds the classes of all of it: class
+    shares and counts are of the whole batch, and the mean of the processes' gradients is the
+    gradient of the whole batch. ``networks``, ``optimizers`` and ``scalers`` are those of the
+    generator and the discriminator.
     """
     generator, discriminator = networks
+    everyone = classes if everyone is None else everyone
     noise = options.noise * torch.rand_like(images)
     real = images + noise
     # The paper translates noisy images. What only changes its input would hand their noise on and
@@ -159,7 +172,17 @@ def train_step(
     source = real if options.translation == "image" else images
     with torch.no_grad(), autocast(real.device, options.amp):
         fakes = [(generator(source, c) + noise).float() for c in (HEALTHY, DISEASED)]
-    terms = critic_step(discriminator, optimizers[1], scalers[1], real, fakes, classes, options)
+    terms = critic_step(
+        discriminator,
+        optimizers[1],
+        scalers[1],
+        real,
+        fakes,
+        classes,
+        options,
+        everyone,
+        process,
+    )
     if with_generator:
         terms |= generator_step(
             generator,
@@ -171,6 +194,8 @@ def train_step(
             noise,
             classes,
             options,
+            everyone,
+            process,
         )
     return terms
 
@@ -180,8 +205,13 @@ def apply_gradients(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     clip_norm: float,
+    process: Process,
 ) -> Tensor:
-    """Clip the gradient of a network to a norm and step. Returns the norm before clipping."""
+    """Average the gradient of a network over the processes, clip it to a norm, and step.
+
+    Returns the norm before clipping.
+    """
+    average_gradients(network, process)
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
     scaler.step(optimizer)
@@ -209,13 +239,15 @@ def train(
     device: torch.device,
     run: Run,
     dashboard: Dashboard,
+    process: Process = ALONE,
 ) -> int:
     """Train both networks, save them to ``run`` after each epoch, and return the exit status.
 
     The status is 0, or 128 plus the number of the signal that stopped it. Raises UserError where a
     loss is no longer finite, or the run to resume does not fit.
     """
-    per_epoch = math.ceil(len(training) / options.batch_size)
+    whole_batch = options.batch_size * process.world
+    per_epoch = len(epoch_batches(training, options, 0, process))
     networks = [n.to(device, memory_format=torch.channels_last) for n in (generator, discriminator)]
     optimizers = [
         torch.optim.Adam(
@@ -231,19 +263,25 @@ def train(
     fingerprint = training.fingerprint()
 
     iteration = 0
+    for network in networks:
+        same_weights(network, process)
     if options.resume != "off" and run.is_resumable():
-        iteration = restore(run, networks, optimizers, scalers, fingerprint)
-        run.rewind_metrics(iteration)
-    else:
+        state = load_fitting_state(run, fingerprint, whole_batch)
+        restore(state, networks, optimizers, scalers)
+        iteration = state["iteration"]
+    if process.is_first:
         run.folder.mkdir(parents=True, exist_ok=True)
-        run.metrics.unlink(missing_ok=True)
-    write_json(run.options, describe_run(options, fingerprint))
+        run.rewind_metrics(iteration)
+        write_json(run.options, describe_run(options, fingerprint))
 
     def save() -> None:
+        if not process.is_first:
+            return
         run.save(
             {
                 "iteration": iteration,
                 "fingerprint": fingerprint,
+                "whole_batch": whole_batch,
                 "generator": plain_state(generator),
                 "discriminator": plain_state(discriminator),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -252,20 +290,26 @@ def train(
         )
 
     def record(kind: str, values: dict[str, float]) -> None:
+        if not process.is_first:
+            return
         line = {"kind": kind, "iteration": iteration, "epoch": iteration / per_epoch, **values}
         run.append_metrics(line)
         dashboard.add(line)
 
-    dashboard.describe(describe_run(options, fingerprint))
-    for line in run.read_metrics():
-        dashboard.add(line)
-    print(
-        f"{len(training)} training and {len(validation)} validation images, {per_epoch} iterations "
-        f"an epoch, on {device}; writing to {run.folder}"
-    )
+    if process.is_first:
+        dashboard.describe(describe_run(options, fingerprint))
+        for line in run.read_metrics():
+            dashboard.add(line)
+        print(
+            f"{len(training)} training and {len(validation)} validation images, {per_epoch} "
+            f"iterations of {whole_batch} an epoch, on {process.world} x {device.type}; "
+            f"writing to {run.folder}"
+        )
     examples = example_batch(validation)
 
     def check_on_validation() -> None:
+        if not process.is_first:
+            return
         record("validation", validate(*networks, validation, options, device))
         columns = translate_examples(*networks, examples, device)
         keep_examples(run, columns, iteration / per_epoch)
@@ -277,41 +321,71 @@ def train(
     latest: dict[str, float] = {}
     with (
         stop_on_signals() as stopped_by,
-        tqdm(total=options.epochs * per_epoch, initial=iteration, unit="it") as progress,
+        tqdm(
+            total=options.epochs * per_epoch,
+            initial=iteration,
+            unit="it",
+            disable=not process.is_first,
+        ) as progress,
     ):
-        while iteration < options.epochs * per_epoch and not stopped_by:
+        stop = 0
+        while iteration < options.epochs * per_epoch and not stop:
             epoch, done = divmod(iteration, per_epoch)
-            batches = shuffled_batches(len(training), options.batch_size, options.seed, epoch)
-            loaded = load(training, batches[done:], options.workers, device.type == "cuda")
-            for images, _, classes in loaded:
-                torch.manual_seed(random_stream(options.seed, 1, iteration))
+            batches = epoch_batches(training, options, epoch, process)[done:]
+            mine = [batch[process.rank :: process.world] for batch in batches]
+            loaded = load(training, mine, options.workers, device.type == "cuda")
+            for batch, (images, _, classes) in zip(batches, loaded, strict=True):
+                torch.manual_seed(random_stream(options.seed, 1, iteration, process.rank))
                 images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
                 images = random_flips(images, options.flip != "none", options.flip == "both")
                 iteration += 1
                 with_generator = iteration % options.critic_steps == 0
                 terms = train_step(
-                    networks, optimizers, scalers, images, classes, with_generator, options
+                    networks,
+                    optimizers,
+                    scalers,
+                    images,
+                    classes,
+                    with_generator,
+                    options,
+                    training.classes[batch],
+                    process,
                 )
                 pending.append((iteration, terms))
                 progress.update()
-                if iteration % options.log_every == 0 or iteration % per_epoch == 0 or stopped_by:
-                    means = fetch(pending, run)
+                due = iteration % options.log_every == 0 or iteration % per_epoch == 0
+                if due or (stopped_by and process.world == 1):
+                    means = fetch(pending, run, process)
                     pending.clear()
                     record("losses", means)
                     latest |= means
                     progress.set_postfix(summary(latest))
-                if stopped_by:
+                    # Processes stop together: at the next record, as the signal reaches each alone.
+                    stop = largest(max(stopped_by, default=0), device, process)
+                if stop:
                     break
             if iteration % per_epoch == 0:
                 epoch = iteration // per_epoch
                 if epoch % options.validate_every == 0 or epoch == options.epochs:
                     check_on_validation()
             save()
-    if stopped_by:
+    if process.is_first and stop:
         print(f"stopped and saved at iteration {iteration}; to go on: {resume_command(options)}")
-        return 128 + stopped_by[0]
-    print_progress([line for line in run.read_metrics() if line["kind"] == "validation"])
-    return 0
+    elif process.is_first:
+        print_progress([line for line in run.read_metrics() if line["kind"] == "validation"])
+    return 128 + stop if stop else 0
+
+
+def epoch_batches(
+    training: ImageDataset, options: argparse.Namespace, epoch: int, process: Process
+) -> list[Tensor]:
+    """Indices of the whole batches of an epoch, over all processes.
+
+    A last one that leaves a process without an image is dropped.
+    """
+    size = options.batch_size * process.world
+    batches = shuffled_batches(len(training), size, options.seed, epoch)
+    return [batch for batch in batches if len(batch) >= process.world]
 
 
 def print_progress(validations: list[dict]) -> None:
@@ -341,38 +415,47 @@ def plain_state(network: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
 
 
-def restore(
-    run: Run,
-    networks: Sequence[nn.Module],
-    optimizers: Sequence[torch.optim.Optimizer],
-    scalers: Sequence[torch.amp.GradScaler],
-    fingerprint: str,
-) -> int:
-    """Load the training state of a run into all that it is made of. Returns its iteration."""
+def load_fitting_state(run: Run, fingerprint: str, whole_batch: int) -> dict:
+    """The training state of a run. Raises UserError where it is of other images or batches."""
     state = run.load_state()
     if state["fingerprint"] != fingerprint:
         raise UserError(
             f"{run.state} was trained on other images than --dataset-path holds now: "
             "restore them, or train into another --save-dir"
         )
+    if state["whole_batch"] != whole_batch:
+        raise UserError(
+            f"{run.state} was trained with batches of {state['whole_batch']}, not {whole_batch}: "
+            "go on with as many processes as before, or train into another --save-dir"
+        )
+    return state
+
+
+def restore(
+    state: dict,
+    networks: Sequence[nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    scalers: Sequence[torch.amp.GradScaler],
+) -> None:
+    """Load a training state into all that it is made of."""
     for network, name in zip(networks, ("generator", "discriminator"), strict=True):
         network.load_state_dict(state[name])
     for part, saved in zip(
         [*optimizers, *scalers], [*state["optimizers"], *state["scalers"]], strict=True
     ):
         part.load_state_dict(saved)
-    return state["iteration"]
 
 
-def fetch(pending: list[tuple[int, Terms]], run: Run) -> dict[str, float]:
-    """Means of the loss terms since the last record, in one transfer from the device.
+def fetch(pending: list[tuple[int, Terms]], run: Run, process: Process) -> dict[str, float]:
+    """Means of the loss terms since the last record, over the processes, in one transfer.
 
     Raises UserError on the first value that is not finite.
     """
     names = [(i, name) for i, terms in pending for name in terms]
-    values = torch.stack([terms[name].float() for i, terms in pending for name in terms]).tolist()
+    values = torch.stack([terms[name].float() for i, terms in pending for name in terms])
+    average([values], process)
     collected: dict[str, list[float]] = {}
-    for (iteration, name), value in zip(names, values, strict=True):
+    for (iteration, name), value in zip(names, values.tolist(), strict=True):
         if not math.isfinite(value):
             kept = f"{run.state} holds the last good checkpoint" if run.is_resumable() else ""
             raise UserError(

@@ -3,11 +3,15 @@
 import contextlib
 import importlib
 import io
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+# The networks of the tests are so small that threads only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

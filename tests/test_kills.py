@@ -1,0 +1,102 @@
+"""Training killed at any moment goes on from a complete checkpoint, to the same weights."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, TINY, assert_refused, program, succeed
+
+from descargan.checkpoints import Run
+from descargan.errors import UserError
+
+KILLS = 20
+
+
+@pytest.mark.slow
+def test_twenty_kills_and_the_weights_of_an_uninterrupted_run(synthetic, tmp_path):
+    common = [*TINY, "--epochs", 16, "--critic-steps", 2, "--log-every", 1, "--visdom", "off"]
+    common += ["--dataset-path", synthetic, "--resume", "auto", "--save-dir"]
+    succeed("main.py", *common, tmp_path / "whole")
+    killed = tmp_path / "killed"
+    harness = [sys.executable, "tests/kill_harness.py", killed, KILLS, *common, killed]
+    result = subprocess.run(
+        [str(x) for x in harness], cwd=ROOT, capture_output=True, text=True, timeout=500
+    )
+    assert result.returncode == 0, result.stderr
+    log = json.loads(result.stdout)
+    print("kills landed in:", log)
+    assert log.count("write") >= 5
+    assert len(log) - log.count(None) >= 15
+    succeed("main.py", *common, killed)
+    for name in ("netG", "netD"):
+        first, second = (
+            torch.load(folder / f"{name}_synthetic.pt", weights_only=True)
+            for folder in (tmp_path / "whole", killed)
+        )
+        for key, value in first.items():
+            assert torch.equal(value, second[key]), key
+    lines = [
+        (folder / "metrics_synthetic.jsonl").read_text() for folder in (tmp_path / "whole", killed)
+    ]
+    assert lines[0] == lines[1]
+
+
+def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(trained, synthetic, tmp_path):
+    """A file-size limit stands for the disk: the state of the next epoch does not fit."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in trained.iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    state = (folder / "training_synthetic.pt").read_bytes()
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(state) // 2}, {len(state) // 2}));"
+        "sys.path.insert(0, '.'); import main; from descargan.cli import run;"
+        "sys.exit(run(main.main))"
+    )
+    arguments = ["--resume", "--epochs", "3", "--visdom", "off", "--dataset-path", str(synthetic)]
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--save-dir", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "training_synthetic.pt" in errors[0]
+    assert "Traceback" not in result.stderr
+    assert (folder / "training_synthetic.pt").read_bytes() == state
+    assert not list(folder.glob(".*"))
+
+
+def test_resume_falls_back_to_the_previous_state_and_says_so(trained, synthetic, tmp_path):
+    for path in trained.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    state = tmp_path / "training_synthetic.pt"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 16
+    state.write_bytes(content)
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--visdom", "off"]
+    result = program("main.py", "--resume", *common)
+    assert result.returncode == 0, result.stderr
+    assert f"going on from {state}.previous" in result.stderr
+    for key, value in torch.load(tmp_path / "netG_synthetic.pt", weights_only=True).items():
+        whole = torch.load(trained / "netG_synthetic.pt", weights_only=True)
+        assert torch.equal(value, whole[key])
+
+
+def test_two_damaged_states_are_an_error(trained, synthetic, tmp_path):
+    for path in trained.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    for name in ("training_synthetic.pt", "training_synthetic.pt.previous"):
+        (tmp_path / name).write_bytes(b"nothing")
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--visdom", "off"]
+    assert_refused(program("main.py", "--resume", *common), "training_synthetic.pt", "damaged")
+    with pytest.raises(UserError):
+        Run(tmp_path, "Synthetic").load_state()
