@@ -198,9 +198,9 @@ class Run:
         return self.is_resumable() or self.generator.exists() or self.discriminator.exists()
 
     def save(self, training: dict) -> None:
-        """Write the training state, then the weights alone. ``training`` holds both networks'."""
+        """Write the training state, then the weights alone: the generator's are the averaged."""
         write_file(self.state, {"version": STATE_VERSION, **training}, self.previous_state)
-        write_file(self.generator, training["generator"])
+        write_file(self.generator, training["averaged"])
         write_file(self.discriminator, training["discriminator"])
 
     def load_state(self) -> dict:

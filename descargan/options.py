@@ -98,6 +98,8 @@ def build_parser() -> Parser:
     ):
         number = f"{default:g}"
         add(name, type=kind, default=default, metavar="X", help=f"{text} (default: {number})")
+    text = "decay of the moving average of the generator's weights, which is tested (default: 0)"
+    add("--average", type=fraction, default=0.0, metavar="X", help=text)
     text = "of the score map, whose gradient the penalty takes (default: sum)"
     add("--penalty-of", choices=("sum", "mean"), default="sum", help=text)
     text = "of data order, initial weights and noise (default: 0)"

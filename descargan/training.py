@@ -6,6 +6,7 @@ resumed at any iteration goes on exactly as if it had not been stopped.
 """
 
 import argparse
+import copy
 import io
 import math
 import shlex
@@ -260,6 +261,7 @@ def train(
     ]
     scaled = options.amp and half_precision(device) == torch.float16
     scalers = [torch.amp.GradScaler(device.type, enabled=scaled) for _ in networks]
+    averaged = copy.deepcopy(generator) if options.average else generator
     fingerprint = training.fingerprint()
 
     iteration = 0
@@ -268,6 +270,7 @@ def train(
     if options.resume != "off" and run.is_resumable():
         state = load_fitting_state(run, fingerprint, whole_batch)
         restore(state, networks, optimizers, scalers)
+        averaged.load_state_dict(state["averaged"])
         iteration = state["iteration"]
     if process.is_first:
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -283,6 +286,7 @@ def train(
                 "fingerprint": fingerprint,
                 "whole_batch": whole_batch,
                 "generator": plain_state(generator),
+                "averaged": plain_state(averaged),
                 "discriminator": plain_state(discriminator),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "scalers": [scaler.state_dict() for scaler in scalers],
@@ -310,8 +314,8 @@ def train(
     def check_on_validation() -> None:
         if not process.is_first:
             return
-        record("validation", validate(*networks, validation, options, device))
-        columns = translate_examples(*networks, examples, device)
+        record("validation", validate(averaged, discriminator, validation, options, device))
+        columns = translate_examples(averaged, discriminator, examples, device)
         keep_examples(run, columns, iteration / per_epoch)
         dashboard.show_examples(columns)
 
@@ -351,6 +355,8 @@ def train(
                     training.classes[batch],
                     process,
                 )
+                if with_generator and options.average:
+                    follow(averaged, generator, options.average)
                 pending.append((iteration, terms))
                 progress.update()
                 due = iteration % options.log_every == 0 or iteration % per_epoch == 0
@@ -408,6 +414,12 @@ def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: float) -> Non
     save_figure(
         example_figure(columns, f"Fixed validation batch after epoch {epoch:g}"), run.picture
     )
+
+
+def follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the parameters of ``averaged`` towards those of ``network``."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:

@@ -220,7 +220,7 @@ def test_a_write_that_dies_before_the_rename_leaves_the_old_file_valid(tmp_path,
 
 def run_with_states(folder, numbers):
     run = Run(folder, "Synthetic")
-    weights = {"generator": {"w": torch.zeros(1)}, "discriminator": {"w": torch.zeros(1)}}
+    weights = {n: {"w": torch.zeros(1)} for n in ("generator", "averaged", "discriminator")}
     for number in numbers:
         run.save({"iteration": number, **weights})
     return run

@@ -173,6 +173,21 @@ def test_networks_learn_a_handful_of_images(synthetic, tmp_path):
     assert np.isfinite([line["critic/total"] for line in lines if "critic/total" in line]).all()
 
 
+def test_the_moving_average_is_what_is_saved_and_resumed(synthetic, tmp_path):
+    common = ["--dataset-path", synthetic, "--visdom", "off", "--average", 0.5]
+    common += ["--translation", "deformation", "--penalty-of", "mean"]
+    for name, epochs in (("whole", 2), ("stopped", 1)):
+        succeed(*TRAIN, *common, "--save-dir", tmp_path / name, "--epochs", epochs)
+    arguments = ["--save-dir", tmp_path / "stopped", "--epochs", 2, "--log-every", 1]
+    succeed("main.py", "--resume", *arguments, "--visdom", "off")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+    state = torch.load(tmp_path / "whole" / "training_synthetic.pt", weights_only=True)
+    key = "heads.0.2.weight"
+    assert torch.equal(weights(tmp_path / "whole")[key], state["averaged"][key])
+    # From zero, half of the first step and then of the second: behind the last weights.
+    assert 0 < state["averaged"][key].norm() < state["generator"][key].norm()
+
+
 def test_a_missing_data_set_names_the_command_that_makes_it(tmp_path):
     result = program("main.py", "--dataset-path", tmp_path / "warp-set", "--visdom", "off")
     assert_refused(result, f"python create_synthetic_dataset.py --output {tmp_path / 'warp-set'}")
