@@ -224,6 +224,7 @@ def read_npy(path: Path) -> np.ndarray:
 def read_picture(path: Path) -> np.ndarray:
     """A picture as greyscale (1, H, W), uint8, or float32 where it holds more than 8 bits."""
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd tags, say; what matters is an error
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:

@@ -264,17 +264,17 @@ def train(
     averaged = copy.deepcopy(generator) if options.average else generator
     fingerprint = training.fingerprint()
 
-    iteration = 0
+    iteration, resumed = 0, options.resume != "off" and run.is_resumable()
     for network in networks:
         same_weights(network, process)
-    if options.resume != "off" and run.is_resumable():
+    if resumed:
         state = load_fitting_state(run, fingerprint, whole_batch)
         restore(state, networks, optimizers, scalers)
         averaged.load_state_dict(state["averaged"])
         iteration = state["iteration"]
     if process.is_first:
         run.folder.mkdir(parents=True, exist_ok=True)
-        run.rewind_metrics(iteration)
+        run.rewind_metrics(iteration if resumed else -1)
         write_json(run.options, describe_run(options, fingerprint))
 
     def save() -> None:

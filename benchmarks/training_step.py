@@ -1,0 +1,266 @@
+"""Time of a training iteration: the release's order of computation against ours.
+
+    python benchmarks/training_step.py
+    python benchmarks/training_step.py --case 64/16/16 --rounds 10
+
+The reference is the method in the release's order: a critic pass for the real images of each class,
+one for the fakes of each class, a gradient penalty for each with PyTorch's own ReLU, a third pass
+of all real images for the classifier, fakes built with their graph in the critic's step, an
+upsampling and a convolution apart, the default memory format, Adam tensor by tensor. Both run the
+same networks on the same threads. First the two are shown to give the same losses and gradients from
+the same weights, noise and interpolation factors, with dropout off; then they are timed in turns.
+"""
+
+import argparse
+import copy
+import gc
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from descargan import losses
+from descargan.models import Discriminator, Generator, ReLU, UpsampledConv
+from descargan.options import build_parser
+from descargan.training import train_step
+
+CASES = {
+    "64/16/16": (64, 16, 16, 10),
+    "128/32/16": (128, 32, 16, 10),
+    "256/64/32": (256, 64, 32, 2),
+}
+CYCLE = 5  # four iterations of the critic alone and one with the generator
+OPTIONS = build_parser().parse_args([])
+SCALERS = [torch.amp.GradScaler("cpu", enabled=False)] * 2
+
+
+class PlainUpsampling(nn.Conv2d):
+    """Nearest upsampling and a 3 x 3 convolution, one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2))
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The same network, with the same parameters, of PyTorch's own layers."""
+    network = copy.deepcopy(network)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ReLU):
+                setattr(module, name, nn.ReLU(inplace=True))
+            elif isinstance(child, UpsampledConv):
+                conv = PlainUpsampling(child.in_channels, child.out_channels, 3, padding=1)
+                conv.load_state_dict(child.state_dict())
+                setattr(module, name, conv)
+    return network
+
+
+def reference_step(
+    networks: list[nn.Module],
+    optimizers: list[torch.optim.Optimizer],
+    images: Tensor,
+    classes: Tensor,
+    with_generator: bool,
+) -> dict[str, Tensor]:
+    """An iteration in the release's order. Returns the totals of the losses."""
+    generator, discriminator = networks
+    noise = OPTIONS.noise * torch.rand_like(images)
+    real = images + noise
+    shares = [(classes == c).double().mean().item() for c in (0, 1)]
+    t = torch.rand(len(real))
+
+    fakes = [generator(real, c) + noise for c in (0, 1)]
+    adversarial, penalty = 0.0, 0.0
+    for c in (0, 1):
+        members = real[classes == c]
+        of_real = discriminator(members, c)[0].mean()
+        of_fake = discriminator(fakes[c].detach(), c)[0].mean()
+        adversarial = adversarial + shares[c] * (of_fake - of_real)
+        point = losses.interpolate(real, fakes[c].detach(), t)
+        penalty = penalty + losses.gradient_penalty(lambda x, c=c: discriminator(x, c)[0], point)
+    logits = discriminator(real, 0)[1]
+    critic = 20 * adversarial + 10 * penalty + 5 * F.cross_entropy(logits, classes)
+    update(discriminator, optimizers[1], critic)
+    totals = {"critic/total": critic.detach()}
+    if with_generator:
+        optimizers[0].zero_grad()
+        fakes = [generator(real, c) + noise for c in (0, 1)]
+        total = 0.0
+        for c in (0, 1):
+            scores, logits = discriminator(fakes[c], c)
+            total = total - scores.mean() + F.cross_entropy(logits, torch.full((len(real),), c))
+            members = classes == c
+            total = total + 50 * F.mse_loss(fakes[c][members], real[members])
+        other = torch.where((classes == 0).view(-1, 1, 1, 1), fakes[1], fakes[0])
+        back = generator(other, classes) + noise
+        for c in (0, 1):
+            members = classes == c
+            total = total + 50 * F.mse_loss(back[members], real[members])
+        update(generator, optimizers[0], total)
+        totals["generator/total"] = total.detach()
+    return totals
+
+
+def update(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), OPTIONS.clip_norm, foreach=False)
+    optimizer.step()
+
+
+class Side:
+    """One of the two: networks, optimizers, and a step on them."""
+
+    def __init__(self, case: str, ours: bool) -> None:
+        size, filters, critic_filters, batch = CASES[case]
+        torch.manual_seed(0)
+        networks = [Generator(1, filters), Discriminator(1, critic_filters, size)]
+        self.ours = ours
+        self.images = torch.rand(batch, 1, size, size) * 2 - 1
+        self.classes = torch.arange(batch) % 2
+        if ours:
+            self.images = self.images.to(memory_format=torch.channels_last)
+            self.networks = [n.to(memory_format=torch.channels_last) for n in networks]
+        else:
+            self.networks = [plain(n) for n in networks]
+        kind = {"fused": True} if ours else {"foreach": False}
+        self.optimizers = [
+            torch.optim.Adam(n.parameters(), lr=1e-4, betas=(0.5, 0.999), **kind)
+            for n in self.networks
+        ]
+
+    def step(self, with_generator: bool) -> dict[str, Tensor]:
+        if self.ours:
+            return train_step(
+                self.networks,
+                self.optimizers,
+                SCALERS,
+                self.images,
+                self.classes,
+                with_generator,
+                OPTIONS,
+            )
+        return reference_step(
+            self.networks, self.optimizers, self.images, self.classes, with_generator
+        )
+
+
+def assert_equal(case: str) -> None:
+    """Same losses and gradients, to 1e-4, of both networks. Dropout is off: masks are shared."""
+    sides = [Side(case, ours) for ours in (False, True)]
+    gradients, totals = [], []
+    for side in sides:
+        for module in side.networks[1].modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        for optimizer in side.optimizers:  # the same critic for the generator's step
+            for group in optimizer.param_groups:
+                group["lr"] = 0.0
+        generator, discriminator = side.networks
+        torch.manual_seed(1)
+        side.step(with_generator=False)
+        of_critic = [p.grad.clone() for p in discriminator.parameters()]
+        torch.manual_seed(1)
+        totals.append(side.step(with_generator=True))
+        gradients.append([p.grad for p in generator.parameters()] + of_critic)
+    for name in totals[0]:
+        torch.testing.assert_close(totals[1][name], totals[0][name], rtol=1e-4, atol=1e-5)
+    worst = max(
+        ((a - b).norm() / b.norm().clamp(min=1e-6)).item()
+        for a, b in zip(gradients[1], gradients[0], strict=True)
+        if b.norm() > 1e-4  # biases before a batch norm have none but rounding errors
+    )
+    if worst > 1e-4:
+        raise AssertionError(f"{case}: gradients differ by {worst:.1e}")
+    print(f"{case}: losses and gradients agree (largest relative difference {worst:.1e})")
+
+
+def time_both(case: str, rounds: int) -> None:
+    """Seconds of each kind of iteration, in turns, and the ratio with its spread."""
+    sides = {"reference": Side(case, False), "ours": Side(case, True)}
+    seconds = {(name, kind): [] for name in sides for kind in (False, True)}
+    for side in sides.values():
+        side.step(True)
+    for _ in range(rounds):
+        for name, side in sides.items():
+            for kind in (False, True):
+                start = time.perf_counter()
+                side.step(kind)
+                seconds[name, kind].append(time.perf_counter() - start)
+    cycle = {}
+    for name in sides:
+        alone, both = (np.array(seconds[name, kind]) for kind in (False, True))
+        cycle[name] = (CYCLE - 1) * alone + both
+        print(f"  {name:<10} critic alone {np.median(alone):.3f} s, with generator ", end="")
+        print(f"{np.median(both):.3f} s, whole cycle {np.median(cycle[name]):.2f} s")
+    for label, pair in (
+        ("critic alone", [np.array(seconds[name, False]) for name in sides]),
+        ("with generator", [np.array(seconds[name, True]) for name in sides]),
+        ("whole cycle", [cycle[name] for name in sides]),
+    ):
+        ratio = pair[0] / pair[1]
+        low, middle, high = np.percentile(ratio, [0, 50, 100])
+        print(f"  ratio of times, {label}: {middle:.2f} ({low:.2f} to {high:.2f})")
+    flops = {name: cycle_flops(side) for name, side in sides.items()}
+    print(
+        f"  ratio of multiply-adds, whole cycle: {flops['reference'] / flops['ours']:.2f} ", end=""
+    )
+    speed = flops["ours"] / 2e9 / np.median(cycle["ours"])
+    print(f"({flops['ours'] / 2e9:.0f} G in ours, {speed:.0f} G a second)")
+
+
+def cycle_flops(side: Side) -> float:
+    total = []
+    for kind in (False, True):
+        with FlopCounterMode(display=False) as counter:
+            side.step(kind)
+        total.append(counter.get_total_flops())
+    return (CYCLE - 1) * total[0] + total[1]
+
+
+def peak_memory(case: str, ours: bool) -> float:
+    """Growth of the resident memory over two iterations, MiB, in this process."""
+    side = Side(case, ours)
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    side.step(True)
+    side.step(False)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--case", choices=CASES, action="append", help="default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory-of", choices=("reference", "ours"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_flush_denormal(True)
+    if options.memory_of:
+        print(peak_memory(options.case[0], options.memory_of == "ours"))
+        return
+    print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
+    for case in options.case or CASES:
+        assert_equal(case)
+        time_both(case, options.rounds)
+        command = [sys.executable, __file__, "--case", case, "--memory-of"]
+        memory = [
+            float(subprocess.run([*command, x], capture_output=True, text=True, check=True).stdout)
+            for x in ("reference", "ours")
+        ]
+        print(
+            f"  peak memory: {memory[0]:.0f} and {memory[1]:.0f} MiB, ours over reference ", end=""
+        )
+        print(f"{memory[1] / memory[0]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
