@@ -4,11 +4,11 @@
     python benchmarks/training_step.py --case 64/16/16 --rounds 10
 
 The reference is the method in the release's order: a critic pass for the real images of each class,
-one for the fakes of each class, a gradient penalty for each with PyTorch's own ReLU, a third pass
-of all real images for the classifier, fakes built with their graph in the critic's step, an
-upsampling and a convolution apart, the default memory format, Adam tensor by tensor. Both run the
-same networks on the same threads. First the two are shown to give the same losses and gradients from
-the same weights, noise and interpolation factors, with dropout off; then they are timed in turns.
+one for the fakes of each, a gradient penalty for each with PyTorch's own ReLU, a third pass of all
+real images for the classifier, fakes built with their graph in the critic's step, upsampling and
+convolution apart, the default memory format, Adam tensor by tensor. Both run the same networks on
+the same threads. First the two are shown to give the same losses and gradients from the same
+weights, noise and interpolation factors, with dropout off; then they are timed in turns.
 """
 
 import argparse
