@@ -468,9 +468,9 @@ def main() -> None:
             "on", "http://localhost", options.port, env, folder / "dashboard", options.host
         )
         try:
-            replay(folder, options.dataset, dashboard)
-            print("press Ctrl-C to end")
             with contextlib.suppress(KeyboardInterrupt):
+                replay(folder, options.dataset, dashboard)
+                print("press Ctrl-C to end")
                 threading.Event().wait()
         finally:
             dashboard.close()

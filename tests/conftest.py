@@ -44,6 +44,7 @@ def program(script: str, *arguments: object) -> Result:
                 status = end.code or 0
     finally:
         sys.argv = old
+        torch.set_flush_denormal(False)
         signal.signal(signal.SIGTERM, handler)
     return Result(status, stdout.getvalue(), stderr.getvalue())
 

@@ -160,7 +160,8 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a checkpoint", pickle.dumps([1, 2]), b"PK\x03\x04" + bytes(100)]
+    "content",
+    [b"", b"not a checkpoint", pickle.dumps([1, 2], protocol=2), b"PK\x03\x04" + bytes(100)],
 )
 def test_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "G.pt").write_bytes(content)
