@@ -470,7 +470,7 @@ def main() -> None:
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 replay(folder, options.dataset, dashboard)
-                print("press Ctrl-C to end")
+                print("press Ctrl-C to end", flush=True)
                 threading.Event().wait()
         finally:
             dashboard.close()

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -208,8 +209,12 @@ def test_environments_are_one_per_run(tmp_path):
 
 def test_replay_shows_a_finished_run(trained):
     port = free_port()
-    process = start("-m", "descargan.dashboard", "--replay", trained, "--port", port)
+    arguments = ("-m", "descargan.dashboard", "--replay", trained, "--port", port)
+    process = start(*arguments, stdout=subprocess.PIPE)
     try:
+        for line in process.stdout:
+            if "press Ctrl-C" in line:
+                break
         shown = Dashboard()
         shown.number, shown.env = port, environment(trained, "Synthetic")
 
