@@ -29,6 +29,7 @@ from descargan.folders import built_whole, map_in_processes
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validate", "test")
+COUNTS = (1600, 200, 200)  # of each class
 PAPER_SIZE = 256  # every length below is in pixels of an image of this size
 CENTRES = (50, 200)
 CENTRE_DISTANCE = 120
@@ -203,30 +204,41 @@ def write_sample(job: tuple[int, int, int], root: Path, size: int, seed: int) ->
 
 
 def write_dataset(
-    root: Path, counts: tuple[int, int, int], size: int, seed: int, workers: int
+    output: Path,
+    size: int = PAPER_SIZE,
+    counts: tuple[int, int, int] = COUNTS,
+    seed: int = 0,
+    workers: int | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Write all samples and ``dataset.json`` under ``root``, with a progress bar."""
-    for split in SPLITS:
-        for name in CLASS_NAMES:
-            (root / split / name).mkdir(parents=True)
-    jobs = [
-        (split, c, index)
-        for split, number in enumerate(counts)
-        for c in (HEALTHY, DISEASED)
-        for index in range(number)
-    ]
-    work = partial(write_sample, root=root, size=size, seed=seed)
-    for _ in tqdm(map_in_processes(work, jobs, workers), total=len(jobs), unit="image"):
-        pass
-    parameters = {
-        "format_version": FORMAT_VERSION,
-        "image_size": size,
-        "seed": seed,
-        "images_per_class": dict(zip(SPLITS, counts, strict=True)),
-        "channels": ["image", "ground truth: diseased minus healthy, in the unit of the image"],
-        "healthy_counterpart": "channel 0 minus channel 1",
-    }
-    (root / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
+    """Write all samples and ``dataset.json`` to ``output``, as a whole or not at all.
+
+    Shows a progress bar. Raises UserError where ``output`` exists, unless ``overwrite``.
+    """
+    with built_whole(output, "dataset.json", overwrite) as root:
+        for split in SPLITS:
+            for name in CLASS_NAMES:
+                (root / split / name).mkdir(parents=True)
+        jobs = [
+            (split, c, index)
+            for split, number in enumerate(counts)
+            for c in (HEALTHY, DISEASED)
+            for index in range(number)
+        ]
+        work = partial(write_sample, root=root, size=size, seed=seed)
+        workers = workers or os.cpu_count() or 1
+        for _ in tqdm(map_in_processes(work, jobs, workers), total=len(jobs), unit="image"):
+            pass
+        parameters = {
+            "format_version": FORMAT_VERSION,
+            "image_size": size,
+            "seed": seed,
+            "images_per_class": dict(zip(SPLITS, counts, strict=True)),
+            "channels": ["image", "ground truth: diseased minus healthy, in the unit of the image"],
+            "healthy_counterpart": "channel 0 minus channel 1",
+        }
+        (root / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
+    print(f"{len(jobs)} images of {size} x {size} in {output}")
 
 
 def build_parser() -> Parser:
@@ -235,7 +247,7 @@ def build_parser() -> Parser:
     add(
         "--output", type=Path, default=Path("warp-set"), help="folder to make (default: ./warp-set)"
     )
-    for split, default in zip(SPLITS, (1600, 200, 200), strict=True):
+    for split, default in zip(SPLITS, COUNTS, strict=True):
         text = f"images of each class in {split} (default: {default})"
         add(f"--{split}", type=count, default=default, metavar="N", help=text)
     add("--image-size", type=count, default=PAPER_SIZE, metavar="N", help="default: 256")
@@ -248,13 +260,16 @@ def build_parser() -> Parser:
 
 def main() -> None:
     options = build_parser().parse_args()
-    output: Path = options.output
     if options.image_size < 16:
         raise UserError("--image-size must be at least 16: below, the rings cannot be drawn")
-    counts = (options.train, options.validate, options.test)
-    with built_whole(output, "dataset.json", options.overwrite) as folder:
-        write_dataset(folder, counts, options.image_size, options.seed, options.workers)
-    print(f"{2 * sum(counts)} images of {options.image_size} x {options.image_size} in {output}")
+    write_dataset(
+        options.output,
+        options.image_size,
+        (options.train, options.validate, options.test),
+        options.seed,
+        options.workers,
+        options.overwrite,
+    )
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 
+from create_synthetic_dataset import write_dataset
 from descargan.checkpoints import Run, load_weights, read_weights, sizes_of
-from descargan.cli import run
+from descargan.cli import Parser, run
 from descargan.dashboard import connect, environment
 from descargan.data import ImageDataset
 from descargan.distributed import Process, is_restarted, local_rank, process_group
 from descargan.errors import UserError
 from descargan.models import Discriminator, Generator
-from descargan.options import FREE_OPTIONS, as_json, build_parser, resolve
+from descargan.options import FREE_OPTIONS, RECIPES, as_json, build_parser, resolve
 from descargan.prediction import predict
 from descargan.testing import test
 from descargan.training import train
@@ -29,14 +31,19 @@ def main() -> int:
 def work(options: argparse.Namespace, device: torch.device, process: Process) -> int:
     """Build both networks, then train, test or predict with them."""
     torch.manual_seed(options.seed)
-    generator = Generator(base_filters=options.base_filters, translation=options.translation)
+    generator = Generator(
+        base_filters=options.base_filters,
+        translation=options.translation,
+        norm=options.generator_norm,
+    )
     discriminator = Discriminator(
         base_filters=options.critic_filters, image_size=options.image_size
     )
     files = Run(options.save_dir, options.dataset)
     if options.mode != "train":
-        load_weights(generator, files.generator)
-        load_weights(discriminator, files.discriminator)
+        generator_file, discriminator_file = files.weights(options.weights)
+        load_weights(generator, generator_file)
+        load_weights(discriminator, discriminator_file)
     elif options.resume == "off" and files.is_used():
         raise UserError(
             f"{files.folder} holds a {options.dataset} run: go on with it with --resume, "
@@ -77,6 +84,7 @@ def read_options() -> argparse.Namespace:
     UserError where the command line contradicts a run that it resumes.
     """
     parser = build_parser()
+    parser.set_defaults(**RECIPES[parser.parse_args().recipe])
     options = resolve(parser.parse_args())
     if is_restarted() and options.resume == "off":
         parser.set_defaults(resume="auto")
@@ -85,12 +93,17 @@ def read_options() -> argparse.Namespace:
         raise UserError("--mode predict needs --input: an image or a folder of images")
     files = Run(options.save_dir, options.dataset)
     if options.mode != "train":
-        generator, discriminator = read_weights(files.generator), read_weights(files.discriminator)
+        if options.save_dir == parser.get_default("save_dir") and not files.is_used():
+            files = pretrained(files)
+            parser.set_defaults(save_dir=files.folder)
+        generator, discriminator = map(read_weights, files.weights(options.weights))
         saved = files.read_description()["options"]
         inherited = {k: saved[k] for k in ("healthy_class", "translation") if k in saved}
         known = {**inherited, **sizes_of(generator, discriminator)}
         parser.set_defaults(**known)
         options = resolve(parser.parse_args())
+        if options.mode == "test" and options.dataset == "Synthetic":
+            make_missing_dataset(options, parser)
     elif options.resume != "off" and files.is_resumable():
         saved = files.read_description()["options"]
         fixed = {k: v for k, v in saved.items() if k not in FREE_OPTIONS and k in vars(options)}
@@ -105,6 +118,25 @@ def read_options() -> argparse.Namespace:
                     "leave it out, or train into another --save-dir"
                 )
     return options
+
+
+def pretrained(files: Run) -> Run:
+    """The weights that come with the project, if there are some for the data set."""
+    shipped = Run(files.folder / "pretrained", files.dataset)
+    if not shipped.is_used():
+        return files
+    print(f"{files.folder} holds no run yet: these are the weights that come with the project")
+    return shipped
+
+
+def make_missing_dataset(options: argparse.Namespace, parser: Parser) -> None:
+    """Make the synthetic data set, in the size of the weights, for a test with no data set yet."""
+    if options.dataset_path.exists() or parser.parse_args().dataset_path is not None:
+        return
+    options.dataset_path = Path(f"warp-set-{options.image_size}")
+    if not options.dataset_path.exists():
+        print(f"making the synthetic data set at {options.image_size} x {options.image_size}")
+        write_dataset(options.dataset_path, options.image_size)
 
 
 def open_split(options: argparse.Namespace, split: str) -> ImageDataset:

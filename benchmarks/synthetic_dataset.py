@@ -71,7 +71,7 @@ def report_scaling() -> None:
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            synthetic.write_dataset(Path(folder), (200, 20, 20), 256, 0, workers)
+            synthetic.write_dataset(Path(folder) / "set", 256, (200, 20, 20), workers=workers)
             seconds = time.perf_counter() - start
         print(f"{workers} processes, files written: {480 / seconds:.0f} images/s")
 

@@ -182,8 +182,11 @@ class Run:
     def __init__(self, folder: Path, dataset: str) -> None:
         name = dataset.lower()
         self.folder = folder
+        self.dataset = dataset
         self.generator = folder / f"netG_{name}.pt"
         self.discriminator = folder / f"netD_{name}.pt"
+        self.best_generator = folder / f"netG_{name}_best.pt"
+        self.best_discriminator = folder / f"netD_{name}_best.pt"
         self.state = folder / f"training_{name}.pt"
         self.previous_state = folder / f"training_{name}.pt{PREVIOUS}"
         self.options = folder / f"options_{name}.json"
@@ -202,6 +205,17 @@ class Run:
         write_file(self.state, {"version": STATE_VERSION, **training}, self.previous_state)
         write_file(self.generator, training["averaged"])
         write_file(self.discriminator, training["discriminator"])
+
+    def save_best(self, generator: dict, discriminator: dict) -> None:
+        """Keep weights beside the last ones."""
+        write_file(self.best_generator, generator)
+        write_file(self.best_discriminator, discriminator)
+
+    def weights(self, which: str) -> tuple[Path, Path]:
+        """Files of the generator and the discriminator, "last" or "best"."""
+        if which == "best":
+            return self.best_generator, self.best_discriminator
+        return self.generator, self.discriminator
 
     def load_state(self) -> dict:
         """The newest training state that is whole; says so where that is the previous one.

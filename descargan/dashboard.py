@@ -82,13 +82,14 @@ CURVES = {
     "classes": (
         "validation",
         "Validation: classes (towards 1 is good)",
-        "share of images; kappa",
+        "share of images; kappa; choice",
         False,
         (
             "accuracy",
             "accuracy translated into own class",
             "accuracy translated into other class",
             "kappa",
+            "choice",
         ),
     ),
     "location": (

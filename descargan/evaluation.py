@@ -84,6 +84,9 @@ def validate(
     Accuracy of the classifier on real images, on images translated into their own class and into
     the other (the share taken for that class), Cohen's kappa on real images; MSE(a_h, r_h) of
     healthy images; for Synthetic the localisation metrics, averaged over the diseased images.
+    "choice" is what the best weights are chosen by, without pixel labels: kappa times the share
+    taken for the other class (the classifier is fooled, and worth fooling), minus the root of
+    MSE(a_h, r_h) (what is healthy is kept).
     """
     labels, predicted, to_own, to_other, identity, located = [], [], [], [], [], []
     for batch in translate_split(generator, discriminator, dataset, options, device, both=True):
@@ -114,6 +117,8 @@ def validate(
         "kappa": metrics.kappa(labels, predicted),
         "mse_healthy": float(np.mean(identity)),
     }
+    fooled = result["kappa"] * result["accuracy translated into other class"]
+    result["choice"] = fooled - result["mse_healthy"] ** 0.5
     for name in located[0] if located else ():
         values = np.array([values[name] for values in located])
         result[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan

@@ -36,8 +36,8 @@ class BatchNorm(nn.SyncBatchNorm):
     per_image = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.per_image:
-            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        if self.per_image:  # one group a channel: instance norm, and faster than that on a CPU
+            return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
         if x.is_cuda:
             return super().forward(x)
         return super(nn.SyncBatchNorm, self).forward(x)
@@ -60,6 +60,7 @@ def per_image_normalisation(network: nn.Module) -> Iterator[None]:
     ...     pseudo_healthy = generator(images, HEALTHY)
     """
     norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    before = [norm.per_image for norm in norms]
     was_training = network.training
     network.eval()
     for norm in norms:
@@ -68,8 +69,8 @@ def per_image_normalisation(network: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             yield
     finally:
-        for norm in norms:
-            norm.per_image = False
+        for norm, per_image in zip(norms, before, strict=True):
+            norm.per_image = per_image
         network.train(was_training)
 
 
@@ -169,10 +170,16 @@ class Generator(nn.Module):
 
     ``translation`` says what the heads draw: the whole "image", as in the paper, or the change of
     the input, which is nothing at initialisation: an "additive" map, or a "deformation".
+    ``norm`` "instance" normalises by the statistics of each image in training too, not only in
+    testing; "batch" by those of the batch, as in the paper.
     """
 
     def __init__(
-        self, channels: int = 1, base_filters: int = 64, translation: str = "image"
+        self,
+        channels: int = 1,
+        base_filters: int = 64,
+        translation: str = "image",
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         f = base_filters
@@ -197,6 +204,8 @@ class Generator(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, BatchNorm):
+                module.per_image = norm == "instance"
         if translation != "image":
             for head in self.heads:
                 nn.init.zeros_(head[-1].weight)

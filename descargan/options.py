@@ -17,11 +17,29 @@ examples:
   python main.py --mode predict --input FILE_OR_FOLDER        images without labels
 """
 
+# Values that a recipe sets in place of the defaults; the command line goes before them.
+RECIPES = {
+    "paper": {},
+    "fast": {
+        "translation": "deformation",
+        "generator_norm": "instance",
+        "penalty_of": "mean",
+        "critic_steps": 2,
+        "critic_class": 50.0,
+        "generator_class": 20.0,
+        "learning_rate": 5e-4,
+        "decay": "linear",
+        "average": 0.99,
+        "epochs": 8,
+    },
+}
+
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {
         "mode",
         "input",
+        "weights",
         "dataset_path",
         "save_dir",
         "results_dir",
@@ -49,11 +67,18 @@ def build_parser() -> Parser:
     add(
         "--save-dir", "--choose_net", type=Path, default=Path("save_nets"), metavar="DIR", help=text
     )
+    text = (
+        "of the run: of its last epoch, or the best on validation by a choice without pixel labels"
+    )
+    add("--weights", choices=("last", "best"), default="last", help=text)
     add("--input", type=Path, metavar="PATH", help="image or folder of images to predict")
     text = "folder of what a test or prediction writes (default: ./results)"
     add("--results-dir", type=Path, default=Path("results"), metavar="DIR", help=text)
     text = "go on with the run in --save-dir; 'auto': if there is one, else start it"
     add("--resume", nargs="?", choices=("on", "off", "auto"), const="on", default="off", help=text)
+
+    text = "values of the options below: the paper's, or fewer, faster iterations (default: paper)"
+    add("--recipe", choices=tuple(RECIPES), default="paper", help=text)
 
     group = parser.add_argument_group("images")
     add = group.add_argument
@@ -76,6 +101,8 @@ def build_parser() -> Parser:
     text = "what the generator draws: an image, or the change of its input (default: image)"
     kinds = ("image", "additive", "deformation")
     add("--translation", choices=kinds, default="image", help=text)
+    text = "of the generator in training; testing is by image (default: batch)"
+    add("--generator-norm", choices=("batch", "instance"), default="batch", help=text)
 
     group = parser.add_argument_group("training (defaults: those of the paper's release)")
     add = group.add_argument
@@ -98,6 +125,8 @@ def build_parser() -> Parser:
     ):
         number = f"{default:g}"
         add(name, type=kind, default=default, metavar="X", help=f"{text} (default: {number})")
+    text = "of the learning rate over the run: to 0 at its end, or none (default: none)"
+    add("--decay", choices=("none", "linear"), default="none", help=text)
     text = "decay of the moving average of the generator's weights, which is tested (default: 0)"
     add("--average", type=fraction, default=0.0, metavar="X", help=text)
     text = "of the score map, whose gradient the penalty takes (default: sum)"

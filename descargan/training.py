@@ -71,8 +71,8 @@ def critic_step(
 
     with autocast(real.device, options.amp):
         features = discriminator.encode(torch.cat([real, *fakes]))
-        scores = discriminator.score(features, torch.cat([classes, into_each])).float()
-        logits = discriminator.classifier(features[:batch]).float()
+        scores = discriminator.score(features, torch.cat([classes, into_each])).to(real.dtype)
+        logits = discriminator.classifier(features[:batch]).to(real.dtype)
     real_scores, *fake_scores = scores.split(batch)
     adversarial = losses.critic_adversarial_loss(real_scores, fake_scores, everyone)
     classification = losses.classification_loss(logits, classes)
@@ -95,7 +95,7 @@ def generator_step(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     real: Tensor,
-    source: Tensor,
+    translations: Sequence[Tensor],
     noise: Tensor,
     classes: Tensor,
     options: argparse.Namespace,
@@ -104,9 +104,9 @@ def generator_step(
 ) -> Terms:
     """One step of the generator on noisy real images; every translation gets the same ``noise``.
 
-    ``source`` is what it translates, ``everyone``: see ``train_step``.
-
-    Returns the loss terms, unweighted, the total and the norm of the gradient.
+    ``translations[c]`` is what the generator makes of the whole batch for class c, with its graph.
+    Returns the loss terms, unweighted, the total and the norm of the gradient. For ``everyone`` see
+    ``train_step``.
     """
     batch = len(real)
     share = batch * process.world / len(everyone)
@@ -114,18 +114,19 @@ def generator_step(
     optimizer.zero_grad()
     discriminator.requires_grad_(False)
     with autocast(real.device, options.amp):
-        translations = [generator(source, c) for c in (HEALTHY, DISEASED)]
         fakes = [translation + noise for translation in translations]
         healthy = (classes == HEALTHY).to(real.device, non_blocking=True).view(-1, 1, 1, 1)
         own = torch.where(healthy, *fakes)
-        other = torch.where(healthy, *reversed(translations if source is not real else fakes))
+        # As in train_step: what only changes its input is given it without noise.
+        sources = fakes if options.translation == "image" else translations
+        other = torch.where(healthy, *reversed(sources))
         back = generator(other, classes) + noise
         features = discriminator.encode(torch.cat(fakes))
-        scores = discriminator.score(features, torch.arange(2).repeat_interleave(batch)).float()
-        logits = discriminator.classifier(features).float()
-    adversarial = losses.generator_adversarial_loss(scores.split(batch))
-    identity = losses.identity_loss(real, own.float(), classes, counts)
-    reconstruction = losses.reconstruction_loss(real, back.float(), classes, counts)
+        scores = discriminator.score(features, torch.arange(2).repeat_interleave(batch))
+        logits = discriminator.classifier(features).to(real.dtype)
+    adversarial = losses.generator_adversarial_loss(scores.to(real.dtype).split(batch))
+    identity = losses.identity_loss(real, own.to(real.dtype), classes, counts)
+    reconstruction = losses.reconstruction_loss(real, back.to(real.dtype), classes, counts)
     classification = sum(
         losses.classification_loss(part, c) for c, part in enumerate(logits.split(batch))
     )
@@ -171,8 +172,10 @@ def train_step(
     # The paper translates noisy images. What only changes its input would hand their noise on and
     # then get it again, so that the critic could tell fakes by it: it translates clean ones.
     source = real if options.translation == "image" else images
-    with torch.no_grad(), autocast(real.device, options.amp):
-        fakes = [(generator(source, c) + noise).float() for c in (HEALTHY, DISEASED)]
+    # The generator does not change in the critic's step, so its step takes the same translations.
+    with torch.set_grad_enabled(with_generator), autocast(real.device, options.amp):
+        translations = [generator(source, c) for c in (HEALTHY, DISEASED)]
+    fakes = [(translation.detach() + noise).to(real.dtype) for translation in translations]
     terms = critic_step(
         discriminator,
         optimizers[1],
@@ -191,7 +194,7 @@ def train_step(
             optimizers[0],
             scalers[0],
             real,
-            source,
+            translations,
             noise,
             classes,
             options,
@@ -314,7 +317,11 @@ def train(
     def check_on_validation() -> None:
         if not process.is_first:
             return
-        record("validation", validate(averaged, discriminator, validation, options, device))
+        values = validate(averaged, discriminator, validation, options, device)
+        before = best_choice(run)
+        record("validation", values)
+        if iteration and values["choice"] > before:
+            run.save_best(plain_state(averaged), plain_state(discriminator))
         columns = translate_examples(averaged, discriminator, examples, device)
         keep_examples(run, columns, iteration / per_epoch)
         dashboard.show_examples(columns)
@@ -340,6 +347,9 @@ def train(
             loaded = load(training, mine, options.workers, device.type == "cuda")
             for batch, (images, _, classes) in zip(batches, loaded, strict=True):
                 torch.manual_seed(random_stream(options.seed, 1, iteration, process.rank))
+                if options.decay == "linear":
+                    left = 1 - iteration / (options.epochs * per_epoch)
+                    set_learning_rate(optimizers, left * options.learning_rate)
                 images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
                 images = random_flips(images, options.flip != "none", options.flip == "both")
                 iteration += 1
@@ -394,6 +404,12 @@ def epoch_batches(
     return [batch for batch in batches if len(batch) >= process.world]
 
 
+def best_choice(run: Run) -> float:
+    """The highest "choice" of the validations so far, that of the untrained networks left out."""
+    choices = [x.get("choice") for x in run.read_metrics() if x["iteration"]]
+    return max((choice for choice in choices if choice is not None), default=-math.inf)
+
+
 def print_progress(validations: list[dict]) -> None:
     """What training has changed on the validation split, from the first epoch to the last."""
     first, last = validations[0], validations[-1]
@@ -414,6 +430,12 @@ def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: float) -> Non
     save_figure(
         example_figure(columns, f"Fixed validation batch after epoch {epoch:g}"), run.picture
     )
+
+
+def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
 
 
 def follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:

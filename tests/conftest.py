@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,12 @@ def assert_refused(result: Result, *mentions: object) -> None:
     assert "Traceback" not in result.stderr
     for mention in mentions:
         assert str(mention) in errors[0], errors[0]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

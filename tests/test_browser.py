@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import start
-from test_dashboard import free_port
+from conftest import free_port, start
 
 from descargan.assets import install_assets, missing_assets
 from descargan.dashboard import CURVES, environment

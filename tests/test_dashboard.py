@@ -9,16 +9,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import TINY, assert_refused, program, start, succeed
+from conftest import TINY, assert_refused, free_port, program, start, succeed
 from visdom import Visdom
 
 from descargan.dashboard import CURVES, MAX_POINTS, Curve, Dashboard, connect, environment
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture

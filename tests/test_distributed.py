@@ -2,14 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, free_port
 
 from descargan import losses
 from descargan.distributed import Process
@@ -19,11 +18,8 @@ from descargan.training import critic_step
 
 
 def torchrun(*arguments, processes=2):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    command += ["--master-addr=127.0.0.1", f"--master-port={port}", *map(str, arguments)]
+    command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
@@ -133,6 +129,35 @@ def test_a_run_of_two_processes_resumes_and_repeats_bit_for_bit(synthetic, tmp_p
     assert [r["iteration"] for r in history(tmp_path / "whole") if r["kind"] == "losses"] == [
         *range(1, 7)
     ]
+
+
+DYING = """
+import os, sys
+sys.path.insert(0, {root!r})
+import main
+from descargan.checkpoints import Run
+from descargan.cli import run
+save = Run.save
+def save_and_die(self, training):
+    save(self, training)
+    os._exit(1)
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    Run.save = save_and_die
+sys.exit(run(main.main))
+"""
+
+
+def test_torchrun_restarts_a_failed_run_from_its_last_checkpoint(synthetic, tmp_path):
+    """The first process dies after the first epoch; the same command line ends the run."""
+    script = tmp_path / "dying.py"
+    script.write_text(DYING.format(root=str(ROOT)))
+    common = [*TINY, "--dataset-path", synthetic, "--visdom", "off", "--log-every", 1]
+    common += ["--epochs", 2, "--batch-size", 2, "--save-dir"]
+    whole = torchrun("main.py", *common, tmp_path / "whole")
+    restarted = torchrun("--max-restarts=1", script, *common, tmp_path / "restarted")
+    assert whole.returncode == restarted.returncode == 0, restarted.stderr
+    assert restarted.stdout.count("training and") == 2
+    assert history(tmp_path / "whole") == history(tmp_path / "restarted")
 
 
 def test_a_failing_rank_ends_the_run_with_its_error(tmp_path):

@@ -2,18 +2,22 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, assert_refused, program, start, succeed
 
-from descargan import metrics
+import main
+from descargan import metrics, training
 from descargan.checkpoints import write_file
-from descargan.options import build_parser
+from descargan.options import RECIPES, build_parser
 
 TRAIN = ["main.py", *TINY, "--critic-steps", "2", "--log-every", "1", "--visdom", "off"]
 
@@ -186,6 +190,70 @@ def test_the_moving_average_is_what_is_saved_and_resumed(synthetic, tmp_path):
     assert torch.equal(weights(tmp_path / "whole")[key], state["averaged"][key])
     # From zero, half of the first step and then of the second: behind the last weights.
     assert 0 < state["averaged"][key].norm() < state["generator"][key].norm()
+
+
+def test_a_recipe_sets_defaults_and_the_command_line_goes_before_them(synthetic, tmp_path):
+    arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
+    succeed("main.py", *TINY, *arguments, "--recipe", "fast", "--beta1", 0.4, "--visdom", "off")
+    options = json.loads((tmp_path / "options_synthetic.json").read_text())["options"]
+    expected = {"recipe": "fast", **RECIPES["fast"], "epochs": 1, "beta1": 0.4, "clip_norm": 10.0}
+    assert {name: options[name] for name in expected} == expected
+    result = program("main.py", "--resume", *arguments, "--recipe", "paper", "--visdom", "off")
+    assert_refused(result, "--recipe", "fast")
+
+
+def test_every_value_of_a_recipe_is_an_option():
+    known = vars(build_parser().parse_args([]))
+    for recipe in RECIPES.values():
+        assert recipe.keys() <= known.keys()
+
+
+def test_linear_decay_ends_at_a_learning_rate_of_almost_nothing(synthetic, tmp_path):
+    arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 2]
+    succeed(*TRAIN, *arguments, "--decay", "linear", "--learning-rate", 1e-3)
+    state = torch.load(tmp_path / "training_synthetic.pt", weights_only=True)
+    for optimizer in state["optimizers"]:  # six iterations: the last is taken at a sixth
+        assert optimizer["param_groups"][0]["lr"] == pytest.approx(1e-3 / 6)
+
+
+def test_the_best_weights_are_those_of_the_epoch_with_the_highest_choice(
+    synthetic, tmp_path, monkeypatch
+):
+    """Of the choices 0.2, 0.7, 0.5 the second is kept; the untrained network is no candidate."""
+    choices = iter([0.9, 0.2, 0.7, 0.5])
+    monkeypatch.setattr(training, "validate", lambda *_: {"choice": next(choices)})
+    common = ["--dataset-path", synthetic, "--save-dir"]
+    succeed(*TRAIN, *common, tmp_path / "run", "--epochs", 3)
+    monkeypatch.undo()
+    succeed(*TRAIN, *common, tmp_path / "two", "--epochs", 2)
+    for name in ("G", "D"):
+        best = torch.load(tmp_path / "run" / f"net{name}_synthetic_best.pt", weights_only=True)
+        for key, value in weights(tmp_path / "two", name).items():
+            assert torch.equal(best[key], value), key
+
+
+def test_a_test_takes_the_best_weights_where_asked(trained, synthetic, tmp_path):
+    common = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
+    for which in ("last", "best"):
+        arguments = ["--weights", which, "--results-dir", tmp_path / which, "--visdom", "off"]
+        succeed("main.py", *common, *arguments)
+    assert_refused(
+        program("main.py", *common[:-1], tmp_path, "--weights", "best"), "netG_synthetic_best.pt"
+    )
+
+
+def test_a_test_with_no_run_takes_the_weights_of_the_project_and_makes_its_data(
+    tmp_path, monkeypatch, trained
+):
+    """As on a fresh clone, with small weights in place of those that come with it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "save_nets/pretrained")
+    monkeypatch.setattr(main, "write_dataset", partial(main.write_dataset, counts=(1, 2, 2)))
+    result = succeed("main.py", "--mode", "test", "--visdom", "off")
+    assert "come with the project" in result.stdout
+    assert json.loads(Path("warp-set-64/dataset.json").read_text())["image_size"] == 64
+    assert json.loads(Path("results/metrics.json").read_text())["weights"] == "save_nets/pretrained"
+    assert {p.name for p in Path("save_nets").iterdir()} == {"pretrained"}
 
 
 def test_a_missing_data_set_names_the_command_that_makes_it(tmp_path):

@@ -1,0 +1,59 @@
+"""A translation in the manner of VA-GAN (Baumgartner et al., arXiv:1711.08998).
+
+A generator adds a map to diseased images only, so that a Wasserstein critic takes the sum for
+healthy images; an L1 norm keeps the map small. The networks are those of DeScarGAN, with an
+additive head, so that what differs is the method.
+"""
+
+import torch
+from torch import Tensor
+
+from benchmarks.baselines import Explain, Explanation, batches
+from descargan import DISEASED, HEALTHY, losses
+from descargan.data import scale_to_range
+from descargan.models import Discriminator, Generator, per_image_normalisation
+
+FILTERS = 16
+LEARNING_RATE = 1e-4
+BETAS = (0.0, 0.9)
+CRITIC_STEPS = 5
+PENALTY, SPARSITY = 10.0, 100.0
+
+
+def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain:
+    torch.manual_seed(seed)
+    generator = Generator(base_filters=FILTERS, translation="additive", norm="instance")
+    critic = Discriminator(base_filters=FILTERS, image_size=images.shape[-1])
+    optimizers = [
+        torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
+        for network in (generator, critic)
+    ]
+    healthy_images = images[classes == HEALTHY]
+    diseased_images = images[classes == DISEASED]
+
+    def score(x: Tensor) -> Tensor:
+        return critic.score(critic.encode(x), HEALTHY)
+
+    members = torch.zeros(len(diseased_images), dtype=torch.long)
+    for iteration, (diseased, _) in enumerate(batches(diseased_images, members, seconds)):
+        healthy = healthy_images[torch.randint(len(healthy_images), (len(diseased),))]
+        with torch.no_grad():
+            fake = generator(diseased, HEALTHY)
+        optimizers[1].zero_grad()
+        points = losses.interpolate(healthy, fake, torch.rand(len(healthy)))
+        penalty = losses.gradient_penalty(score, points, of="mean")
+        (score(fake).mean() - score(healthy).mean() + PENALTY * penalty).backward()
+        optimizers[1].step()
+        if iteration % CRITIC_STEPS == CRITIC_STEPS - 1:
+            optimizers[0].zero_grad()
+            fake = generator(diseased, HEALTHY)
+            size_of_map = (fake - diseased).abs().mean()
+            (SPARSITY * size_of_map - score(fake).mean()).backward()
+            optimizers[0].step()
+
+    def explain(batch: Tensor) -> Explanation:
+        with per_image_normalisation(generator):
+            healthy = generator(batch, HEALTHY)
+        return Explanation(scale_to_range(batch) - scale_to_range(healthy), healthy)
+
+    return explain

@@ -1,0 +1,215 @@
+"""How well each method finds the disease of the synthetic data set, on one protocol.
+
+    python create_synthetic_dataset.py --image-size 64 --output warp-set-64
+    python benchmarks/synthetic.py run fast --seeds 0 1 2          # one recipe, three seeds
+    python benchmarks/synthetic.py run autoencoder --minutes 20
+    python benchmarks/synthetic.py run fast --name "one critic step" -- --critic-steps 1
+    python benchmarks/synthetic.py report                          # docs/results.md's table, figure
+
+The data set is that of seed 0. Training sees images and classes; the validation split chooses the
+threshold of the maps; the test split is read once, by the weights after the last epoch. ``run``
+writes to runs/benchmark/NAME-SEED/results what ``main.py --mode test`` writes; what stands after
+``--`` goes to ``main.py``.
+"""
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.baselines import Explain, Explanation
+from benchmarks.baselines.trivial import MAPS
+from descargan import DISEASED, metrics, testing
+from descargan.checkpoints import without_nan, write_json
+from descargan.data import ImageDataset
+from descargan.figures import save_figure
+
+MAIN = Path(__file__).resolve().parents[1] / "main.py"
+RECIPES = ("fast", "paper")
+BASELINES = ("autoencoder", "va_gan", "saliency")
+SIZES = ("--image-size", "64", "--base-filters", "16", "--critic-filters", "16")
+COLUMNS = {
+    "pixel_auroc": "pixel AUROC",
+    "pixel_auprc": "pixel AUPRC",
+    "dice_validated": "Dice, validated threshold",
+    "dice": "Dice at 0.44",
+    "map_ssim": "SSIM of maps",
+    "map_mse": "MSE of maps",
+    "counterpart_mse": "MSE to true counterpart",
+    "mse_healthy": "MSE(a_h, r_h)",
+    "accuracy": "class accuracy",
+}
+SHOWN = 4
+
+
+def run_recipe(name: str, recipe: str, seed: int, data: Path, out: Path, extra: list[str]) -> None:
+    """Train and test with main.py: the weights after the last epoch, and the best on validation."""
+    folder = out / f"{name}-{seed}"
+    common = ["--dataset-path", data, "--save-dir", folder, "--visdom", "off"]
+    training = ["--recipe", recipe, "--seed", seed, "--resume", "auto", *SIZES, *extra]
+    main = [sys.executable, MAIN, *common]
+    start = time.monotonic()
+    subprocess.run([str(x) for x in [*main, *training]], check=True)
+    minutes = (time.monotonic() - start) / 60
+    for weights, results in (("best", "results-best"), ("last", "results")):
+        test = ["--mode", "test", "--weights", weights, "--results-dir", folder / results]
+        subprocess.run([str(x) for x in [*main, *test]], check=True)
+    write_json(folder / "about.json", {"training_minutes": minutes})
+
+
+def run_baseline(name: str, seed: int, data: Path, out: Path, minutes: float) -> None:
+    """Train and test one of benchmarks/baselines."""
+    module = importlib.import_module(f"benchmarks.baselines.{name}")
+    splits = {split: open_split(data, split) for split in ("train", "validate", "test")}
+    images, _, classes = splits["train"].__getitems__(range(len(splits["train"])))
+    explain = module.train(images, classes, 60 * minutes, seed)
+    evaluate(explain, splits["validate"], splits["test"], out / f"{name}-{seed}")
+    write_json(out / f"{name}-{seed}" / "about.json", {"training_minutes": minutes})
+
+
+def run_trivial(data: Path, out: Path) -> None:
+    splits = [open_split(data, split) for split in ("validate", "test")]
+    for name, explain in MAPS.items():
+        evaluate(explain, *splits, out / f"{name}-0")
+
+
+def open_split(data: Path, split: str) -> ImageDataset:
+    size = json.loads((data / "dataset.json").read_text())["image_size"]
+    return ImageDataset("Synthetic", data, split, size)
+
+
+def evaluate(
+    explain: Explain, validation: ImageDataset, dataset: ImageDataset, folder: Path
+) -> None:
+    """Metrics and maps of a method, in the form of main.py's test."""
+    torch.manual_seed(0)
+    curves = [
+        metrics.dice_curve(values[4], values[2])
+        for values in explained(explain, validation)
+        if values[0] == DISEASED
+    ]
+    threshold = float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
+    maps = folder / "results" / "difference_maps"
+    maps.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index, values in enumerate(explained(explain, dataset)):
+        rows.append(testing.describe_image(dataset.name(index), values, threshold))
+        np.save(maps / map_name(dataset.name(index)), values[4])
+    summary = testing.summarise(rows)
+    if np.isnan(rows[0]["probability"]):
+        for name in ("accuracy", "kappa"):
+            del summary[name]
+    write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))
+    testing.print_table({testing.title(n): testing.interval_text(v) for n, v in summary.items()})
+
+
+def explained(explain: Explain, dataset: ImageDataset) -> list[tuple]:
+    """For each image: class, image, truth, pseudo-healthy, difference, P(disease)."""
+    result = []
+    for index in torch.arange(len(dataset)).split(10):
+        images, truth, classes = dataset.__getitems__(index)
+        said: Explanation = explain(images)
+        healthy = torch.full_like(images, torch.nan) if said.healthy is None else said.healthy
+        probability = torch.full((len(images),), torch.nan)
+        probability = probability if said.probability is None else said.probability
+        columns = [x[:, 0].numpy() for x in (images, truth, healthy, said.difference)]
+        result += zip(classes.tolist(), *columns, probability.tolist(), strict=True)
+    return result
+
+
+def map_name(name: str) -> str:
+    return Path(name.replace("/", "_")).with_suffix(".npy").name
+
+
+def report(data: Path, out: Path, figure: Path) -> None:
+    """Print the table of all results, mean and range over the seeds, and draw the figure."""
+    methods: dict[str, list[Path]] = {}
+    for path in sorted(out.glob("*-*/results*/metrics.json")):
+        name = path.parents[1].name.rpartition("-")[0]
+        name += " (best on validation)" if path.parent.name == "results-best" else ""
+        methods.setdefault(name, []).append(path)
+    print("| method | seeds | minutes | " + " | ".join(COLUMNS.values()) + " |")
+    print("| --- " * (3 + len(COLUMNS)) + "|")
+    for name, paths in methods.items():
+        seeds = [json.loads(path.read_text())["metrics"] for path in paths]
+        about = [path.parents[1] / "about.json" for path in paths]
+        minutes = [json.loads(p.read_text())["training_minutes"] for p in about if p.exists()]
+        cells = [f"{np.mean(minutes):.0f}" if minutes else "0"]
+        for column in COLUMNS:
+            values = [s[column]["value"] for s in seeds if s.get(column, {}).get("n")]
+            cells.append(cell(values))
+        print(f"| {name} | {len(paths)} | " + " | ".join(cells) + " |")
+    draw(methods, open_split(data, "test"), figure)
+    print(f"figure: {figure}")
+
+
+def cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> None:
+    """The maps of all methods for the same test images; each map on its own colour scale."""
+    diseased = (dataset.classes == DISEASED).nonzero().flatten()
+    chosen = diseased[np.linspace(0, len(diseased) - 1, SHOWN).round()]
+    images, truth, _ = dataset.__getitems__(chosen)
+    columns = {"image": images[:, 0].numpy(), "ground truth": truth[:, 0].numpy()}
+    for name, paths in methods.items():
+        if paths[0].parent.name == "results" and name != "zeros":
+            maps = paths[0].parent / "difference_maps"
+            columns[name] = np.stack([np.load(maps / map_name(dataset.name(i))) for i in chosen])
+    figure = Figure(figsize=(1.6 * len(columns), 1.6 * SHOWN + 0.4), layout="constrained")
+    for c, (name, stack) in enumerate(columns.items()):
+        for r, array in enumerate(stack):
+            axes = figure.add_subplot(SHOWN, len(columns), r * len(columns) + c + 1)
+            axes.set_axis_off()
+            limit = max(np.abs(array).max(), 1e-6)
+            colours = "gray" if name == "image" else "RdBu_r"
+            axes.imshow(array, cmap=colours, vmin=-limit, vmax=limit)
+            if r == 0:
+                axes.set_title(name, fontsize=8)
+    save_figure(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("warp-set-64"))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run")
+    run.add_argument("method", choices=(*RECIPES, *BASELINES, "trivial"))
+    run.add_argument("--name", help="of the results (default: the method)")
+    run.add_argument("--seeds", type=int, nargs="+", default=[0])
+    run.add_argument("--minutes", type=float, default=20.0, help="of training a baseline")
+    run.add_argument("extra", nargs="*", help="options of main.py, after --")
+    reporting = commands.add_parser("report")
+    reporting.add_argument("--figure", type=Path, default=Path("docs/results.png"))
+    options = parser.parse_args()
+    torch.set_flush_denormal(True)
+    if options.command == "report":
+        report(options.data, options.out, options.figure)
+        return
+    if options.method == "trivial":
+        run_trivial(options.data, options.out)
+        return
+    for seed in options.seeds:
+        name = options.name or options.method
+        if options.method in RECIPES:
+            run_recipe(name, options.method, seed, options.data, options.out, options.extra)
+        else:
+            run_baseline(name, seed, options.data, options.out, options.minutes)
+
+
+if __name__ == "__main__":
+    main()
