@@ -24,7 +24,7 @@ RECIPES = {
         "translation": "deformation",
         "generator_norm": "instance",
         "penalty_of": "mean",
-        "critic_steps": 2,
+        "critic_steps": 1,
         "critic_class": 50.0,
         "generator_class": 20.0,
         "learning_rate": 5e-4,

@@ -56,7 +56,7 @@ def critic_step(
     batch = len(real)
     share = batch * process.world / len(everyone)
     into_each = torch.arange(2).repeat_interleave(batch)
-    t = torch.rand(batch, device=real.device)
+    t = torch.rand(batch, dtype=real.dtype, device=real.device)
     points = torch.cat([losses.interpolate(real, fake, t) for fake in fakes])
 
     optimizer.zero_grad()

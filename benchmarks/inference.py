@@ -1,0 +1,82 @@
+"""Images per second of a test: the release's way against ours.
+
+    python benchmarks/inference.py
+
+The release's way: one image at a time, batch norm in training mode, upsampling and convolution
+apart, the default memory format. Ours: batches of ten with the statistics of each image. Both
+translate each image into a healthy one and classify it, and agree; they are timed in turns.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from training_step import plain
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from descargan import HEALTHY
+from descargan.evaluation import translate
+from descargan.models import Discriminator, Generator
+
+CASES = {"64/16/16": (64, 16, 16), "128/32/16": (128, 32, 16), "256/64/32": (256, 64, 32)}
+BATCH = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--case", choices=CASES, action="append", help="default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_flush_denormal(True)
+    for case in options.case or CASES:
+        size, filters, critic_filters = CASES[case]
+        torch.manual_seed(0)
+        generator, discriminator = Generator(1, filters), Discriminator(1, critic_filters, size)
+        their_generator, their_discriminator = plain(generator).train(), plain(discriminator).eval()
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)
+        images = torch.rand(BATCH, 1, size, size) * 2 - 1
+        classes = torch.arange(BATCH) % 2
+
+        @torch.no_grad()
+        def release(
+            images: torch.Tensor = images,
+            generator: Generator = their_generator,
+            discriminator: Discriminator = their_discriminator,
+        ) -> torch.Tensor:
+            translated = []
+            for image in images.split(1):
+                translated.append(generator(image, HEALTHY))
+                discriminator.classifier(discriminator.encode(image)).softmax(dim=1)
+            return torch.cat(translated)
+
+        def ours(
+            images: torch.Tensor = images,
+            classes: torch.Tensor = classes,
+            generator: Generator = generator,
+            discriminator: Discriminator = discriminator,
+        ) -> torch.Tensor:
+            images = images.to(memory_format=torch.channels_last)
+            return translate(generator, discriminator, images, images, classes).healthy
+
+        torch.testing.assert_close(ours(), release(), rtol=0, atol=1e-3)
+        seconds: dict[str, list[float]] = {"release": [], "ours": []}
+        for _ in range(options.rounds):
+            for name, work in (("release", release), ("ours", ours)):
+                start = time.perf_counter()
+                work()
+                seconds[name].append(time.perf_counter() - start)
+        ratio = np.divide(seconds["release"], seconds["ours"])
+        speeds = {name: BATCH / np.median(values) for name, values in seconds.items()}
+        print(
+            f"{case}: release's way {speeds['release']:.2f} images/s, ours {speeds['ours']:.2f}; "
+            f"ratio {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
