@@ -5,6 +5,7 @@
     python benchmarks/synthetic.py run autoencoder --minutes 20
     python benchmarks/synthetic.py run fast --name "one critic step" -- --critic-steps 1
     python benchmarks/synthetic.py report                          # docs/results.md's table, figure
+    python benchmarks/synthetic.py ship runs/benchmark/fast-0 save_nets/pretrained
 
 The data set is that of seed 0. Training sees images and classes; the validation split chooses the
 threshold of the maps; the test split is read once, by the weights after the last epoch. ``run``
@@ -15,6 +16,7 @@ writes to runs/benchmark/NAME-SEED/results what ``main.py --mode test`` writes; 
 import argparse
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.baselines import Explain, Explanation
 from benchmarks.baselines.trivial import MAPS
 from descargan import DISEASED, metrics, testing
-from descargan.checkpoints import without_nan, write_json
+from descargan.checkpoints import Run, read_weights, without_nan, write_file, write_json
 from descargan.data import ImageDataset
 from descargan.figures import save_figure
 
@@ -147,8 +149,39 @@ def report(data: Path, out: Path, figure: Path) -> None:
             values = [s[column]["value"] for s in seeds if s.get(column, {}).get("n")]
             cells.append(cell(values))
         print(f"| {name} | {len(paths)} | " + " | ".join(cells) + " |")
+    report_choice(out)
     draw(methods, open_split(data, "test"), figure)
     print(f"figure: {figure}")
+
+
+def report_choice(out: Path) -> None:
+    """Pixel AUPRC on validation: of the choice without pixel labels, the last, and the oracle's."""
+    print("\n| run | chosen (epoch) | last | oracle (epoch) |\n| --- | --- | --- | --- |")
+    for path in sorted(out.glob("*/metrics_synthetic.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        trained = [x for x in lines if x["kind"] == "validation" and x["iteration"]]
+        chosen = max(trained, key=lambda x: -np.inf if x["choice"] is None else x["choice"])
+        oracle = max(trained, key=lambda x: x["pixel_auprc"])
+        cells = [f"{x['pixel_auprc']:.3f} ({x['epoch']:g})" for x in (chosen, oracle)]
+        print(
+            f"| {path.parent.name} | {cells[0]} | {trained[-1]['pixel_auprc']:.3f} | {cells[1]} |"
+        )
+
+
+def ship(run: Path, target: Path) -> None:
+    """The weights of a run in half precision, with its options and history, for the project."""
+    source, shipped = Run(run, "Synthetic"), Run(target, "Synthetic")
+    target.mkdir(parents=True)
+    for old, new in (
+        (source.generator, shipped.generator),
+        (source.discriminator, shipped.discriminator),
+    ):
+        weights = read_weights(old)
+        write_file(new, {k: v.half() if v.is_floating_point() else v for k, v in weights.items()})
+    for old, new in ((source.options, shipped.options), (source.metrics, shipped.metrics)):
+        shutil.copy(old, new)
+    size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
+    print(f"{target}: {size:.1f} MiB")
 
 
 def cell(values: list[float]) -> str:
@@ -195,10 +228,16 @@ def main() -> None:
     run.add_argument("extra", nargs="*", help="options of main.py, after --")
     reporting = commands.add_parser("report")
     reporting.add_argument("--figure", type=Path, default=Path("docs/results.png"))
+    shipping = commands.add_parser("ship")
+    shipping.add_argument("run", type=Path)
+    shipping.add_argument("target", type=Path)
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     if options.command == "report":
         report(options.data, options.out, options.figure)
+        return
+    if options.command == "ship":
+        ship(options.run, options.target)
         return
     if options.method == "trivial":
         run_trivial(options.data, options.out)

@@ -61,8 +61,8 @@ def plain(network: nn.Module) -> nn.Module:
                 setattr(module, name, nn.ReLU(inplace=True))
             elif isinstance(child, MaxPool):
                 setattr(module, name, nn.MaxPool2d(2))
-            elif isinstance(child, Conv | UpsampledConv):
-                kind = nn.Conv2d if isinstance(child, Conv) else PlainUpsampling
+            elif isinstance(child, Conv):
+                kind = PlainUpsampling if isinstance(child, UpsampledConv) else nn.Conv2d
                 sizes = (child.in_channels, child.out_channels, child.kernel_size)
                 conv = kind(*sizes, padding=1, dtype=child.weight.dtype)
                 conv.load_state_dict(child.state_dict())

@@ -203,7 +203,7 @@ class Run:
     def save(self, training: dict) -> None:
         """Write the training state, then the weights alone: the generator's are the averaged."""
         write_file(self.state, {"version": STATE_VERSION, **training}, self.previous_state)
-        write_file(self.generator, training["averaged"])
+        write_file(self.generator, training.get("averaged", training["generator"]))
         write_file(self.discriminator, training["discriminator"])
 
     def save_best(self, generator: dict, discriminator: dict) -> None:

@@ -167,8 +167,8 @@ def describe_image(name: str, values: tuple, threshold: float | None) -> Row:
         row["variance_healthy"] = float(difference.var())
     elif truth.any():
         row |= metrics.map_metrics(difference, truth)
-        over = np.abs(difference) > threshold if threshold is not None else None
-        if over is not None:
+        if threshold is not None:
+            over = np.abs(difference) > threshold
             row["dice_validated"] = metrics.dice(over, metrics.is_diseased(truth))
         scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
         row["map_variance"] = float((scaled[0] - scaled[1]).var())

@@ -273,28 +273,30 @@ def train(
     if resumed:
         state = load_fitting_state(run, fingerprint, whole_batch)
         restore(state, networks, optimizers, scalers)
-        averaged.load_state_dict(state["averaged"])
+        averaged.load_state_dict(state.get("averaged", state["generator"]))
         iteration = state["iteration"]
     if process.is_first:
         run.folder.mkdir(parents=True, exist_ok=True)
         run.rewind_metrics(iteration if resumed else -1)
-        write_json(run.options, describe_run(options, fingerprint))
+        description = describe_run(options, fingerprint)
+        write_json(run.options, description)
+        dashboard.describe(description)
 
     def save() -> None:
         if not process.is_first:
             return
-        run.save(
-            {
-                "iteration": iteration,
-                "fingerprint": fingerprint,
-                "whole_batch": whole_batch,
-                "generator": plain_state(generator),
-                "averaged": plain_state(averaged),
-                "discriminator": plain_state(discriminator),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                "scalers": [scaler.state_dict() for scaler in scalers],
-            }
-        )
+        state = {
+            "iteration": iteration,
+            "fingerprint": fingerprint,
+            "whole_batch": whole_batch,
+            "generator": plain_state(generator),
+            "discriminator": plain_state(discriminator),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "scalers": [scaler.state_dict() for scaler in scalers],
+        }
+        if options.average:
+            state["averaged"] = plain_state(averaged)
+        run.save(state)
 
     def record(kind: str, values: dict[str, float]) -> None:
         if not process.is_first:
@@ -304,7 +306,6 @@ def train(
         dashboard.add(line)
 
     if process.is_first:
-        dashboard.describe(describe_run(options, fingerprint))
         for line in run.read_metrics():
             dashboard.add(line)
         print(
