@@ -24,6 +24,8 @@ def main() -> int:
     torch.set_flush_denormal(True)  # vanishing activations would slow the CPU down many times
     options = read_options()
     device = choose_device(options.device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = options.tf32
+    torch.backends.cudnn.benchmark = True  # the sizes of the images stay the same
     with process_group(device) as process:
         return work(options, device, process)
 

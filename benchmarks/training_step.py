@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,10 @@ def plain(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, ReLU):
+            if isinstance(child, nn.Sequential) and isinstance(child[0], MaxPool):
+                setattr(module, name, nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool2d(2)))
+            elif isinstance(child, ReLU):
                 setattr(module, name, nn.ReLU(inplace=True))
-            elif isinstance(child, MaxPool):
-                setattr(module, name, nn.MaxPool2d(2))
             elif isinstance(child, Conv):
                 kind = PlainUpsampling if isinstance(child, UpsampledConv) else nn.Conv2d
                 sizes = (child.in_channels, child.out_channels, child.kernel_size)
@@ -189,7 +190,7 @@ def assert_equal(case: str) -> None:
     )
     if worst > 1e-4:
         raise AssertionError(f"{case}: gradients differ by {worst:.1e}")
-    print(f"{case}: losses and gradients agree (largest relative difference {worst:.1e})")
+    print(f"  losses and gradients agree (largest relative difference {worst:.1e})")
 
 
 def time_both(case: str, rounds: int) -> None:
@@ -265,9 +266,24 @@ def memory_of_process(which: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
 
 
+def compare_memory(case: str) -> None:
+    """Peak memory of both, each in a process of its own."""
+    command = [sys.executable, __file__, "--case", case, "--memory-of"]
+    memory = [
+        float(subprocess.run([*command, x], capture_output=True, text=True, check=True).stdout)
+        for x in ("reference", "ours")
+    ]
+    print(
+        f"  peak memory: {memory[0]:.0f} and {memory[1]:.0f} MiB, ours over reference "
+        f"{memory[1] / memory[0]:.2f}"
+    )
+
+
 def main() -> None:
+    parts = {"check": assert_equal, "time": None, "memory": compare_memory}
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--case", choices=CASES, action="append", help="default: all")
+    parser.add_argument("--part", choices=parts, action="append", help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory-of", choices=("reference", "ours"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -276,18 +292,11 @@ def main() -> None:
         print(peak_memory(options.case[0], options.memory_of == "ours"))
         return
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
+    parts["time"] = partial(time_both, rounds=options.rounds)
     for case in options.case or CASES:
-        assert_equal(case)
-        time_both(case, options.rounds)
-        command = [sys.executable, __file__, "--case", case, "--memory-of"]
-        memory = [
-            float(subprocess.run([*command, x], capture_output=True, text=True, check=True).stdout)
-            for x in ("reference", "ours")
-        ]
-        print(
-            f"  peak memory: {memory[0]:.0f} and {memory[1]:.0f} MiB, ours over reference ", end=""
-        )
-        print(f"{memory[1] / memory[0]:.2f}")
+        print(f"{case}:", flush=True)
+        for part in options.part or parts:
+            parts[part](case)
 
 
 if __name__ == "__main__":

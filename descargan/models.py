@@ -344,14 +344,21 @@ class PiecewiseMaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         y, places = F.max_pool2d(x, 2, return_indices=True)
-        ctx.save_for_backward(x, places)
+        ctx.save_for_backward(places)
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = x.shape, torch.channels_last if last else torch.contiguous_format
         return y
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        x, places = ctx.saved_tensors
+        (places,) = ctx.saved_tensors
+        shape, layout = ctx.layout
+        # The input's layout matters here, and not its values: the largest maps are not kept.
+        like = torch.empty(
+            shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout
+        )
         return torch.ops.aten.max_pool2d_with_indices_backward(
-            gradient, x.detach(), [2, 2], [2, 2], [0, 0], [1, 1], False, places
+            gradient, like, [2, 2], [2, 2], [0, 0], [1, 1], False, places
         )
 
 
@@ -368,6 +375,11 @@ class MaxPool(nn.Module):
 def critic_conv(inputs: int, outputs: int) -> nn.Sequential:
     """Convolution 3 x 3, ReLU."""
     return nn.Sequential(Conv(inputs, outputs), ReLU())
+
+
+def critic_pool() -> nn.Sequential:
+    """Max-pooling by 2, ReLU: what pooling after the ReLU gives, with a quarter of its work."""
+    return nn.Sequential(MaxPool(), ReLU())
 
 
 def critic_head(filters: int) -> nn.Sequential:
@@ -389,29 +401,28 @@ class Discriminator(nn.Module):
         super().__init__()
         check_size((image_size, image_size))
         f = base_filters
-        pool = MaxPool()
         self.image_size = image_size
         self.encoder = nn.Sequential(
-            critic_conv(channels, f),
-            pool,
-            critic_conv(f, 2 * f),
-            pool,
+            nn.Sequential(Conv(channels, f)),
+            critic_pool(),
+            nn.Sequential(Conv(f, 2 * f)),
+            critic_pool(),
             critic_conv(2 * f, 4 * f),
-            critic_conv(4 * f, 4 * f),
-            pool,
+            nn.Sequential(Conv(4 * f, 4 * f)),
+            critic_pool(),
             critic_conv(4 * f, 8 * f),
+            nn.Sequential(Conv(8 * f, 8 * f)),
+            critic_pool(),
             critic_conv(8 * f, 8 * f),
-            pool,
-            critic_conv(8 * f, 8 * f),
-            critic_conv(8 * f, 8 * f),
-            pool,
+            nn.Sequential(Conv(8 * f, 8 * f)),
+            critic_pool(),
             critic_conv(8 * f, 16 * f),
         )
         self.critics = nn.ModuleList(critic_head(16 * f) for _ in (HEALTHY, DISEASED))
         self.classifier = nn.Sequential(
             critic_conv(16 * f, 16 * f),
-            critic_conv(16 * f, 16 * f),
-            pool,
+            nn.Sequential(Conv(16 * f, 16 * f)),
+            critic_pool(),
             nn.Flatten(),
             nn.Linear(16 * f * (image_size // SIZE_MULTIPLE) ** 2, CLASS_UNITS),
             nn.ReLU(),

@@ -100,7 +100,7 @@ def test_gradient_penalty_equals_that_of_pytorchs_own_layers(size):
 
     def plain(x):
         for layer in discriminator.encoder:
-            is_pool = isinstance(layer, MaxPool)
+            is_pool = isinstance(layer[0], MaxPool)
             x = F.max_pool2d(x, 2) if is_pool else convolved(x, layer[0]).relu()
         first, second, last = discriminator.critics[1]
         return convolved(convolved(convolved(x, first[0]).relu(), second[0]).relu(), last)
