@@ -111,31 +111,40 @@ def generator_step(
     batch = len(real)
     share = batch * process.world / len(everyone)
     counts = torch.bincount(everyone, minlength=2).clamp(min=1) / process.world
+    # In parts, from the losses to the translations and from these to the weights: beside the graph
+    # of the translations only one other is in memory.
+    leaves = [translation.detach().requires_grad_() for translation in translations]
+
     optimizer.zero_grad()
+    discriminator.zero_grad()  # gradients of its own step, as large as its weights
     discriminator.requires_grad_(False)
     with autocast(real.device, options.amp):
-        fakes = [translation + noise for translation in translations]
-        healthy = (classes == HEALTHY).to(real.device, non_blocking=True).view(-1, 1, 1, 1)
-        own = torch.where(healthy, *fakes)
-        # As in train_step: what only changes its input is given it without noise.
-        sources = fakes if options.translation == "image" else translations
-        other = torch.where(healthy, *reversed(sources))
-        back = generator(other, classes) + noise
-        features = discriminator.encode(torch.cat(fakes))
+        features = discriminator.encode(torch.cat([leaf + noise for leaf in leaves]))
         scores = discriminator.score(features, torch.arange(2).repeat_interleave(batch))
         logits = discriminator.classifier(features).to(real.dtype)
     adversarial = losses.generator_adversarial_loss(scores.to(real.dtype).split(batch))
-    identity = losses.identity_loss(real, own.to(real.dtype), classes, counts)
-    reconstruction = losses.reconstruction_loss(real, back.to(real.dtype), classes, counts)
     classification = sum(
         losses.classification_loss(part, c) for c, part in enumerate(logits.split(batch))
     )
+    of_all = options.generator_adversarial * adversarial + options.generator_class * classification
+    scaler.scale(share * of_all).backward()
+    discriminator.requires_grad_(True)
+    del features, scores, logits
+
+    with autocast(real.device, options.amp):
+        healthy = (classes == HEALTHY).to(real.device, non_blocking=True).view(-1, 1, 1, 1)
+        own, other = (torch.where(healthy, *pair) for pair in (leaves, leaves[::-1]))
+        # As in train_step: what only changes its input is given it without noise.
+        source = other + noise if options.translation == "image" else other
+        back = generator(source, classes) + noise
+    identity = losses.identity_loss(real, (own + noise).to(real.dtype), classes, counts)
+    reconstruction = losses.reconstruction_loss(real, back.to(real.dtype), classes, counts)
     of_classes = (
         options.generator_identity * identity + options.generator_reconstruction * reconstruction
     )
-    of_all = options.generator_adversarial * adversarial + options.generator_class * classification
-    scaler.scale(share * of_all + of_classes).backward()
-    discriminator.requires_grad_(True)
+    scaler.scale(of_classes).backward()
+    del back
+    torch.autograd.backward(translations, [leaf.grad for leaf in leaves])
     norm = apply_gradients(generator, optimizer, scaler, options.clip_norm, process)
     return {
         "generator/total": (of_all + of_classes).detach(),
