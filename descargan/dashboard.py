@@ -60,10 +60,10 @@ CURVES = {
     ),
     "cycle": (
         "losses",
-        "Generator: identity and reconstruction (falling is good)",
-        "mean squared error",
+        "Generator: identity, reconstruction (falling is good), change",
+        "mean squared error; mean |change|",
         True,
-        ("generator/identity", "generator/reconstruction"),
+        ("generator/identity", "generator/reconstruction", "generator/change"),
     ),
     "totals": (
         "losses",

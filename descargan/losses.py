@@ -74,6 +74,14 @@ def reconstruction_loss(
     return classwise_mse(images, reconstructions, classes, counts)
 
 
+def change_loss(images: Tensor, translations: Tensor) -> Tensor:
+    """Mean of ``|G(a, other(c)) - a|``: a translation into the other class changes little.
+
+    Not in the paper; VA-GAN has it (Baumgartner et al., arXiv:1711.08998, equation 5).
+    """
+    return (translations - images).abs().mean()
+
+
 def classwise_mse(
     target: Tensor, output: Tensor, classes: Tensor, counts: Tensor | None = None
 ) -> Tensor:

@@ -37,7 +37,7 @@ class BatchNorm(nn.SyncBatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.per_image:
-            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
         if x.is_cuda:
             return super().forward(x)
         return super(nn.SyncBatchNorm, self).forward(x)

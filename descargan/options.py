@@ -122,6 +122,12 @@ def build_parser() -> Parser:
         ("--generator-identity", weight, 50.0, "weight of the identity loss"),
         ("--generator-reconstruction", weight, 50.0, "weight of the reconstruction loss"),
         ("--generator-class", weight, 1.0, "weight of the classification loss of fakes"),
+        (
+            "--generator-change",
+            weight,
+            0.0,
+            "weight of the change into the other class",
+        ),
     ):
         number = f"{default:g}"
         add(name, type=kind, default=default, metavar="X", help=f"{text} (default: {number})")

@@ -139,19 +139,22 @@ def generator_step(
         back = generator(source, classes) + noise
     identity = losses.identity_loss(real, (own + noise).to(real.dtype), classes, counts)
     reconstruction = losses.reconstruction_loss(real, back.to(real.dtype), classes, counts)
+    change = losses.change_loss(real, (other + noise).to(real.dtype))
     of_classes = (
         options.generator_identity * identity + options.generator_reconstruction * reconstruction
     )
-    scaler.scale(of_classes).backward()
+    of_change = options.generator_change * change
+    scaler.scale(of_classes + share * of_change).backward()
     del back
     torch.autograd.backward(translations, [leaf.grad for leaf in leaves])
     norm = apply_gradients(generator, optimizer, scaler, options.clip_norm, process)
     return {
-        "generator/total": (of_all + of_classes).detach(),
+        "generator/total": (of_all + of_classes + of_change).detach(),
         "generator/adversarial": adversarial.detach(),
         "generator/identity": identity.detach(),
         "generator/reconstruction": reconstruction.detach(),
         "generator/classification": classification.detach(),
+        "generator/change": change.detach(),
         "generator/gradient norm": norm,
     }
 
