@@ -30,7 +30,7 @@ RECIPES = {
         "learning_rate": 5e-4,
         "decay": "linear",
         "average": 0.99,
-        "epochs": 6,
+        "epochs": 3,
     },
 }
 
