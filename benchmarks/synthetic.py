@@ -144,7 +144,7 @@ def report(data: Path, out: Path, figure: Path) -> None:
         seeds = [json.loads(path.read_text())["metrics"] for path in paths]
         about = [path.parents[1] / "about.json" for path in paths]
         minutes = [json.loads(p.read_text())["training_minutes"] for p in about if p.exists()]
-        cells = [f"{np.mean(minutes):.0f}" if minutes else "0"]
+        cells = [f"{np.mean(minutes):.0f}" if minutes else ""]
         for column in COLUMNS:
             values = [s[column]["value"] for s in seeds if s.get(column, {}).get("n")]
             cells.append(cell(values))
@@ -157,15 +157,14 @@ def report(data: Path, out: Path, figure: Path) -> None:
 def report_choice(out: Path) -> None:
     """Pixel AUPRC on validation: of the choice without pixel labels, the last, and the oracle's."""
     print("\n| run | chosen (epoch) | last | oracle (epoch) |\n| --- | --- | --- | --- |")
-    for path in sorted(out.glob("*/metrics_synthetic.jsonl")):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for folder in sorted(path.parent for path in out.glob("*/results-best")):
+        history = (folder / "metrics_synthetic.jsonl").read_text()
+        lines = [json.loads(line) for line in history.splitlines()]
         trained = [x for x in lines if x["kind"] == "validation" and x["iteration"]]
         chosen = max(trained, key=lambda x: -np.inf if x["choice"] is None else x["choice"])
         oracle = max(trained, key=lambda x: x["pixel_auprc"])
         cells = [f"{x['pixel_auprc']:.3f} ({x['epoch']:g})" for x in (chosen, oracle)]
-        print(
-            f"| {path.parent.name} | {cells[0]} | {trained[-1]['pixel_auprc']:.3f} | {cells[1]} |"
-        )
+        print(f"| {folder.name} | {cells[0]} | {trained[-1]['pixel_auprc']:.3f} | {cells[1]} |")
 
 
 def ship(run: Path, target: Path) -> None:

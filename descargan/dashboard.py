@@ -61,7 +61,7 @@ CURVES = {
     "cycle": (
         "losses",
         "Generator: identity, reconstruction (falling is good), change",
-        "mean squared error; mean |change|",
+        "MSE; mean |change|",
         True,
         ("generator/identity", "generator/reconstruction", "generator/change"),
     ),
@@ -82,7 +82,7 @@ CURVES = {
     "classes": (
         "validation",
         "Validation: classes (towards 1 is good)",
-        "share of images; kappa; choice",
+        "share; kappa; choice",
         False,
         (
             "accuracy",
