@@ -11,7 +11,7 @@ from descargan.checkpoints import Run, load_weights, read_weights, sizes_of
 from descargan.cli import Parser, run
 from descargan.dashboard import connect, environment
 from descargan.data import ImageDataset
-from descargan.distributed import Process, is_restarted, local_rank, process_group
+from descargan.distributed import Process, local_rank, process_group, restarts
 from descargan.errors import UserError
 from descargan.models import Discriminator, Generator
 from descargan.options import FREE_OPTIONS, RECIPES, as_json, build_parser, resolve
@@ -88,7 +88,7 @@ def read_options() -> argparse.Namespace:
     parser = build_parser()
     parser.set_defaults(**RECIPES[parser.parse_args().recipe])
     options = resolve(parser.parse_args())
-    if is_restarted() and options.resume == "off":
+    if restarts() and options.resume == "off":
         parser.set_defaults(resume="auto")
         options = resolve(parser.parse_args())
     if options.mode == "predict" and options.input is None:

@@ -31,7 +31,11 @@ def process_group(device: torch.device) -> Iterator[Process]:
     if "RANK" not in os.environ:
         yield Process()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, world = next(dist.rendezvous("env://"))
+    # A restarted run would read the addresses of the one before it from the same store.
+    store = dist.PrefixStore(f"restart {restarts()}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
         yield Process(dist.get_rank(), dist.get_world_size())
     finally:
@@ -43,9 +47,9 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def is_restarted() -> bool:
-    """Whether torchrun has started this process again after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def restarts() -> int:
+    """How many times torchrun has started this process again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def average(tensors: list[Tensor], process: Process) -> None:
