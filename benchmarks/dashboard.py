@@ -36,8 +36,10 @@ def record(iteration: int) -> dict:
     return {"kind": "losses", "iteration": iteration, "epoch": 0.0, **values}
 
 
-def blocked_share(connection: Callable[[], Dashboard], kill: bool, folder: Path) -> float:
-    """Share of a training run that it spends inside calls of the dashboard."""
+def blocked_share(
+    connection: Callable[[], Dashboard], kill: bool, folder: Path
+) -> tuple[float, int]:
+    """Share of a training run that it spends inside calls of the dashboard, and their number."""
     blocked = []
 
     class Timed(Dashboard):
@@ -67,7 +69,7 @@ def blocked_share(connection: Callable[[], Dashboard], kill: bool, folder: Path)
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         program.main()
-    return sum(blocked) / (time.perf_counter() - start)
+    return sum(blocked) / (time.perf_counter() - start), len(blocked)
 
 
 def cost_of_updates(dashboard: Dashboard, kill: bool) -> tuple[float, float, float]:
@@ -109,12 +111,13 @@ def main() -> None:
             ("a server killed half-way", answering),
         ):
             kill = "killed" in case
-            share = blocked_share(connection, kill, folder)
+            share, number = blocked_share(connection, kill, folder)
             dashboard = connection()
             mean, largest, grown = cost_of_updates(dashboard, kill)
             dashboard.close()
             print(
-                f"{case}: {100 * share:.3f} % of training blocked; an update blocks for "
+                f"{case}: {100 * share:.4f} % of training blocked in {number} calls; an update "
+                f"blocks for "
                 f"{mean:.3f} ms (mean of {UPDATES}; largest {largest:.1f} ms), "
                 f"memory grew by {grown:.0f} MiB",
                 flush=True,
