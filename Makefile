@@ -1,5 +1,5 @@
 # make demo   make the data set, test the trained networks that come with the project, then train
-#             new ones for an epoch and test them (about 6 minutes on two cores)
+#             new ones for an epoch and test them
 # make test   run the tests
 # make lint   check style and formatting
 # Both set up the environment in .venv on first use. PYTHON=python3.12 picks another Python.

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_step import plain
+from training_step import CASES, plain
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from descargan import HEALTHY
 from descargan.evaluation import translate
 from descargan.models import Discriminator, Generator
 
-CASES = {"64/16/16": (64, 16, 16), "128/32/16": (128, 32, 16), "256/64/32": (256, 64, 32)}
 BATCH = 10
 
 
@@ -32,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     for case in options.case or CASES:
-        size, filters, critic_filters = CASES[case]
+        size, filters, critic_filters, _ = CASES[case]
         torch.manual_seed(0)
         generator, discriminator = Generator(1, filters), Discriminator(1, critic_filters, size)
         their_generator, their_discriminator = plain(generator).train(), plain(discriminator).eval()

@@ -104,7 +104,7 @@ def evaluate(
     rows = []
     for index, values in enumerate(explained(explain, dataset)):
         rows.append(testing.describe_image(dataset.name(index), values, threshold))
-        np.save(maps / map_name(dataset.name(index)), values[4])
+        np.save(maps / testing.map_name(dataset.name(index)), values[4])
     summary = testing.summarise(rows)
     if np.isnan(rows[0]["probability"]):
         for name in ("accuracy", "kappa"):
@@ -125,10 +125,6 @@ def explained(explain: Explain, dataset: ImageDataset) -> list[tuple]:
         columns = [x[:, 0].numpy() for x in (images, truth, healthy, said.difference)]
         result += zip(classes.tolist(), *columns, probability.tolist(), strict=True)
     return result
-
-
-def map_name(name: str) -> str:
-    return Path(name.replace("/", "_")).with_suffix(".npy").name
 
 
 def report(data: Path, out: Path, figure: Path) -> None:
@@ -200,7 +196,9 @@ def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> N
     for name, paths in methods.items():
         if paths[0].parent.name == "results" and name != "zeros":
             maps = paths[0].parent / "difference_maps"
-            columns[name] = np.stack([np.load(maps / map_name(dataset.name(i))) for i in chosen])
+            columns[name] = np.stack(
+                [np.load(maps / testing.map_name(dataset.name(i))) for i in chosen]
+            )
     figure = Figure(figsize=(1.6 * len(columns), 1.6 * SHOWN + 0.4), layout="constrained")
     for c, (name, stack) in enumerate(columns.items()):
         for r, array in enumerate(stack):

@@ -81,8 +81,7 @@ def test(
         for batch in translate_split(generator, discriminator, dataset, options, device):
             for values in zip(*per_image_arrays(batch), strict=True):
                 rows.append(describe_image(dataset.name(len(rows)), values, threshold))
-                name = rows[-1]["file"].replace("/", "_")
-                np.save(maps / Path(name).with_suffix(".npy"), values[4])
+                np.save(maps / map_name(rows[-1]["file"]), values[4])
                 examples.offer(len(rows) - 1, values)
         final = results / "difference_maps"
         shutil.rmtree(final, ignore_errors=True)
@@ -119,6 +118,11 @@ def test(
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
     dashboard.show_results(table, figure)
     return 0
+
+
+def map_name(name: str) -> str:
+    """File of the difference map of the image that the data set calls ``name``."""
+    return Path(name.replace("/", "_")).with_suffix(".npy").name
 
 
 def per_image_arrays(batch: Translations) -> tuple:

@@ -5,11 +5,11 @@ Smilkov et al., arXiv:1706.03825).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.baselines import Explain, Explanation, batches
-from descargan import DISEASED, HEALTHY
+from descargan import DISEASED, HEALTHY, losses
+from descargan.evaluation import classify
 from descargan.models import Discriminator
 
 FILTERS = 16
@@ -23,12 +23,12 @@ def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain
     network = Discriminator(base_filters=FILTERS, image_size=images.shape[-1])
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
 
-    def classify(x: Tensor) -> Tensor:
+    def logits_of(x: Tensor) -> Tensor:
         return network.classifier(network.encode(x))
 
     for batch, labels in batches(images, classes, seconds):
         optimizer.zero_grad()
-        F.cross_entropy(classify(batch), labels).backward()
+        losses.classification_loss(logits_of(batch), labels).backward()
         optimizer.step()
     network.eval()
 
@@ -36,13 +36,13 @@ def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain
         total = torch.zeros_like(batch)
         for _ in range(COPIES):
             noisy = (batch + NOISE * torch.randn_like(batch)).requires_grad_()
-            logits = classify(noisy)
+            logits = logits_of(noisy)
             (gradient,) = torch.autograd.grad(
                 (logits[:, DISEASED] - logits[:, HEALTHY]).sum(), noisy
             )
             total += gradient.abs()
         with torch.no_grad():
-            probability = classify(batch).softmax(dim=1)[:, DISEASED]
+            probability = classify(network, batch)
         # The unit of a gradient is arbitrary: each map is given its own maximum.
         return Explanation(
             total / total.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12), None, probability

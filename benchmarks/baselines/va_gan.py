@@ -28,14 +28,13 @@ def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain
         torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
         for network in (generator, critic)
     ]
-    healthy_images = images[classes == HEALTHY]
-    diseased_images = images[classes == DISEASED]
+    healthy_images, of_patients = images[classes == HEALTHY], classes == DISEASED
 
     def score(x: Tensor) -> Tensor:
         return critic.score(critic.encode(x), HEALTHY)
 
-    members = torch.zeros(len(diseased_images), dtype=torch.long)
-    for iteration, (diseased, _) in enumerate(batches(diseased_images, members, seconds)):
+    stream = batches(images[of_patients], classes[of_patients], seconds)
+    for iteration, (diseased, _) in enumerate(stream):
         healthy = healthy_images[torch.randint(len(healthy_images), (len(diseased),))]
         with torch.no_grad():
             fake = generator(diseased, HEALTHY)
@@ -47,7 +46,7 @@ def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain
         if iteration % CRITIC_STEPS == CRITIC_STEPS - 1:
             optimizers[0].zero_grad()
             fake = generator(diseased, HEALTHY)
-            size_of_map = (fake - diseased).abs().mean()
+            size_of_map = losses.change_loss(diseased, fake)
             (SPARSITY * size_of_map - score(fake).mean()).backward()
             optimizers[0].step()
 
