@@ -163,7 +163,7 @@ def test_results_do_not_depend_on_the_batch_size(results, trained, synthetic, tm
     succeed("main.py", *arguments)
     for one in (tmp_path / "difference_maps").iterdir():
         other = np.load(results[0] / "difference_maps" / one.name)
-        np.testing.assert_allclose(np.load(one), other, atol=5e-4)
+        np.testing.assert_allclose(np.load(one), other, atol=1e-4)
 
 
 def test_networks_learn_a_handful_of_images(synthetic, tmp_path):
