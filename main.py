@@ -11,7 +11,8 @@ from descargan.checkpoints import Run, load_weights, read_weights, sizes_of
 from descargan.cli import Parser, run
 from descargan.dashboard import connect, environment
 from descargan.data import ImageDataset
-from descargan.distributed import Process, local_rank, process_group, restarts
+from descargan.device import choose_device, speed_up_process
+from descargan.distributed import Process, process_group, restarts
 from descargan.errors import UserError
 from descargan.models import Discriminator, Generator
 from descargan.options import FREE_OPTIONS, RECIPES, as_json, build_parser, resolve
@@ -21,11 +22,9 @@ from descargan.training import train
 
 
 def main() -> int:
-    torch.set_flush_denormal(True)  # vanishing activations would slow the CPU down many times
     options = read_options()
     device = choose_device(options.device)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = options.tf32
-    torch.backends.cudnn.benchmark = True  # the sizes of the images stay the same
+    speed_up_process(options.tf32)
     with process_group(device) as process:
         return work(options, device, process)
 
@@ -151,14 +150,6 @@ def open_split(options: argparse.Namespace, split: str) -> ImageDataset:
     return ImageDataset(
         options.dataset, options.dataset_path, split, options.image_size, options.healthy_class
     )
-
-
-def choose_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda needs a CUDA device, and PyTorch finds none: pass cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
 
 
 if __name__ == "__main__":

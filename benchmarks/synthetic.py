@@ -32,6 +32,7 @@ from benchmarks.baselines.trivial import MAPS
 from descargan import DISEASED, metrics, testing
 from descargan.checkpoints import Run, read_weights, without_nan, write_file, write_json
 from descargan.data import ImageDataset
+from descargan.device import speed_up_process
 from descargan.figures import save_figure
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
@@ -229,7 +230,7 @@ def main() -> None:
     shipping.add_argument("run", type=Path)
     shipping.add_argument("target", type=Path)
     options = parser.parse_args()
-    torch.set_flush_denormal(True)
+    speed_up_process()
     if options.command == "report":
         report(options.data, options.out, options.figure)
         return

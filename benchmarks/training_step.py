@@ -7,14 +7,16 @@ The reference is the method in the release's order: a critic pass for the real i
 one for the fakes of each, a gradient penalty for each with PyTorch's own ReLU, a third pass of all
 real images for the classifier, fakes built with their graph in the critic's step, upsampling and
 convolution apart, the default memory format, Adam tensor by tensor. Both run the same networks on
-the same threads. First the two are shown to give the same losses and gradients from the same
-weights, noise and interpolation factors, with dropout off; then they are timed in turns. They are
-compared in double precision, as sums that cancel differ by more than 1e-4 in single precision,
+the same threads. The reference is timed with the C library's default handling of freed memory and
+with that of the project. First the two are shown to give the same losses and gradients from the
+same weights, noise and interpolation factors, with dropout off; then they are timed in turns. They
+are compared in double precision, as sums that cancel differ by more than 1e-4 in single precision,
 whatever their order.
 """
 
 import argparse
 import copy
+import ctypes
 import gc
 import os
 import subprocess
@@ -32,6 +34,7 @@ from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from descargan import losses
+from descargan.device import keep_freed_memory
 from descargan.models import Conv, Discriminator, Generator, MaxPool, ReLU, UpsampledConv
 from descargan.options import build_parser
 from descargan.training import train_step
@@ -193,38 +196,51 @@ def assert_equal(case: str) -> None:
     print(f"  losses and gradients agree (largest relative difference {worst:.1e})")
 
 
-def time_both(case: str, rounds: int) -> None:
-    """Seconds of each kind of iteration, in turns, and the ratio with its spread."""
-    sides = {"reference": Side(case, False), "ours": Side(case, True)}
-    seconds = {(name, kind): [] for name in sides for kind in (False, True)}
-    for side in sides.values():
+def time_all(case: str, rounds: int) -> None:
+    """Seconds of each kind of iteration, in turns, and the ratios with their spread."""
+    reference, ours = Side(case, False), Side(case, True)
+    runs = {
+        "reference": (reference, free_at_once),
+        "reference, memory kept": (reference, keep_freed_memory),
+        "ours": (ours, keep_freed_memory),
+    }
+    seconds = {(name, kind): [] for name in runs for kind in (False, True)}
+    for side in (reference, ours):
         side.step(True)
     for _ in range(rounds):
-        for name, side in sides.items():
+        for name, (side, prepare) in runs.items():
+            prepare()
             for kind in (False, True):
                 start = time.perf_counter()
                 side.step(kind)
                 seconds[name, kind].append(time.perf_counter() - start)
-    cycle = {}
-    for name in sides:
+    times = {}
+    for name in runs:
         alone, both = (np.array(seconds[name, kind]) for kind in (False, True))
-        cycle[name] = (CYCLE - 1) * alone + both
-        print(f"  {name:<10} critic alone {np.median(alone):.3f} s, with generator ", end="")
-        print(f"{np.median(both):.3f} s, whole cycle {np.median(cycle[name]):.2f} s")
-    for label, pair in (
-        ("critic alone", [np.array(seconds[name, False]) for name in sides]),
-        ("with generator", [np.array(seconds[name, True]) for name in sides]),
-        ("whole cycle", [cycle[name] for name in sides]),
-    ):
-        ratio = pair[0] / pair[1]
-        low, middle, high = np.percentile(ratio, [0, 50, 100])
-        print(f"  ratio of times, {label}: {middle:.2f} ({low:.2f} to {high:.2f})")
-    flops = {name: cycle_flops(side) for name, side in sides.items()}
-    print(
-        f"  ratio of multiply-adds, whole cycle: {flops['reference'] / flops['ours']:.2f} ", end=""
-    )
-    speed = flops["ours"] / 2e9 / np.median(cycle["ours"])
-    print(f"({flops['ours'] / 2e9:.0f} G in ours, {speed:.0f} G a second)")
+        times[name] = {
+            "whole cycle": (CYCLE - 1) * alone + both,
+            "critic alone": alone,
+            "with generator": both,
+        }
+        texts = [f"{label} {np.median(t):.3f} s" for label, t in times[name].items()]
+        print(f"  {name}: {', '.join(texts)}")
+    for name in list(runs)[:2]:
+        for label, theirs in times[name].items():
+            ratio = theirs / times["ours"][label]
+            spread = f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+            print(f"  ratio of times to {name}, {label}: {spread}")
+    theirs, mine = cycle_flops(reference) / 2e9, cycle_flops(ours) / 2e9
+    speed = mine / np.median(times["ours"]["whole cycle"])
+    print(f"  ratio of multiply-adds, whole cycle: {theirs / mine:.2f} ", end="")
+    print(f"({mine:.0f} G in ours, {speed:.0f} G a second)")
+
+
+def free_at_once() -> None:
+    """glibc's default again, which keep_freed_memory changes: the thresholds that it grows to."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((-4, 65536), (-3, 32 * 2**20), (-1, 64 * 2**20)):
+        libc.mallopt(parameter, value)
+    libc.malloc_trim(0)
 
 
 class Counter(TorchDispatchMode):
@@ -289,10 +305,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     if options.memory_of:
+        if options.memory_of == "ours":
+            keep_freed_memory()
         print(peak_memory(options.case[0], options.memory_of == "ours"))
         return
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
-    parts["time"] = partial(time_both, rounds=options.rounds)
+    parts["time"] = partial(time_all, rounds=options.rounds)
     for case in options.case or CASES:
         print(f"{case}:", flush=True)
         for part in options.part or parts:
