@@ -33,7 +33,7 @@ RECIPES = {
         "learning_rate": 5e-4,
         "decay": "linear",
         "average": 0.99,
-        "epochs": 4,
+        "epochs": 3,
     },
 }
 
