@@ -18,7 +18,7 @@ from training_step import CASES, plain
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from descargan import HEALTHY
-from descargan.device import keep_freed_memory
+from descargan.device import speed_up_process
 from descargan.evaluation import translate
 from descargan.models import Discriminator, Generator
 
@@ -30,8 +30,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, action="append", help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
+    speed_up_process()
     for case in options.case or CASES:
         size, filters, critic_filters, _ = CASES[case]
         torch.manual_seed(0)

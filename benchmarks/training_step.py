@@ -34,7 +34,7 @@ from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from descargan import losses
-from descargan.device import keep_freed_memory
+from descargan.device import MMAP_MAX, TRIM_THRESHOLD, keep_freed_memory
 from descargan.models import Conv, Discriminator, Generator, MaxPool, ReLU, UpsampledConv
 from descargan.options import build_parser
 from descargan.training import train_step
@@ -46,6 +46,7 @@ CASES = {
 }
 CYCLE = 5  # four iterations of the critic alone and one with the generator
 OPTIONS = build_parser().parse_args([])
+MMAP_THRESHOLD = -3  # of glibc's mallopt
 SCALERS = [torch.amp.GradScaler("cpu", enabled=False)] * 2
 
 
@@ -238,8 +239,9 @@ def time_all(case: str, rounds: int) -> None:
 def free_at_once() -> None:
     """glibc's default again, which keep_freed_memory changes: the thresholds that it grows to."""
     libc = ctypes.CDLL(None)
-    for parameter, value in ((-4, 65536), (-3, 32 * 2**20), (-1, 64 * 2**20)):
-        libc.mallopt(parameter, value)
+    libc.mallopt(MMAP_MAX, 65536)
+    libc.mallopt(MMAP_THRESHOLD, 32 * 2**20)
+    libc.mallopt(TRIM_THRESHOLD, 64 * 2**20)
     libc.malloc_trim(0)
 
 
