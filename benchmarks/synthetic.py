@@ -218,18 +218,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("warp-set-64"))
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run")
+    run = commands.add_parser("run", epilog="What stands after -- goes to main.py.")
     run.add_argument("method", choices=(*RECIPES, *BASELINES, "trivial"))
     run.add_argument("--name", help="of the results (default: the method)")
     run.add_argument("--seeds", type=int, nargs="+", default=[0])
     run.add_argument("--minutes", type=float, default=20.0, help="of training a baseline")
-    run.add_argument("extra", nargs="*", help="options of main.py, after --")
     reporting = commands.add_parser("report")
     reporting.add_argument("--figure", type=Path, default=Path("docs/results.png"))
     shipping = commands.add_parser("ship")
     shipping.add_argument("run", type=Path)
     shipping.add_argument("target", type=Path)
-    options = parser.parse_args()
+    # argparse takes what follows -- only where no option stands between it and the method.
+    arguments = sys.argv[1:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, extra = parser.parse_args(arguments[:end]), arguments[end + 1 :]
     speed_up_process()
     if options.command == "report":
         report(options.data, options.out, options.figure)
@@ -243,7 +245,7 @@ def main() -> None:
     for seed in options.seeds:
         name = options.name or options.method
         if options.method in RECIPES:
-            run_recipe(name, options.method, seed, options.data, options.out, options.extra)
+            run_recipe(name, options.method, seed, options.data, options.out, extra)
         else:
             run_baseline(name, seed, options.data, options.out, options.minutes)
 

@@ -1,0 +1,87 @@
+"""What the losses say of a run's pseudo-healthy images, and of the true counterparts.
+
+    python benchmarks/preferences.py runs/benchmark/fast-0 --data warp-set-64
+
+Over the diseased validation images of the synthetic data set: the critic's score of the healthy
+class (more is healthier), the classification loss against healthy, the error of the translation
+back, the change of the input, and the distance to the true counterpart, of (a) the pseudo-healthy
+images, (b) the same where the ground truth is not zero, and the input elsewhere, (c) the true
+counterparts, (d) the input. A loss that is lower for (a) than for (c) drives the generator away
+from the truth; where none is, the generator has not reached what its losses ask for.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.synthetic import open_split
+from descargan import DISEASED, HEALTHY, losses
+from descargan.checkpoints import Run, read_weights
+from descargan.device import speed_up_process
+from descargan.models import Discriminator, Generator, per_image_normalisation
+
+INSIDE = 0.05  # of |ground truth|: the disease changed the pixel
+
+
+def load_networks(run: Run, size: int) -> tuple[Generator, Discriminator]:
+    said = json.loads(run.options.read_text())["options"]
+    generator = Generator(1, said["base_filters"], said["translation"], said["generator_norm"])
+    discriminator = Discriminator(base_filters=said["critic_filters"], image_size=size)
+    for network, path in ((generator, run.generator), (discriminator, run.discriminator)):
+        network.load_state_dict(read_weights(path))
+        network.eval()
+    return generator, discriminator
+
+
+@torch.no_grad()
+def describe(
+    images: Tensor, source: Tensor, counterpart: Tensor, networks: tuple[Generator, Discriminator]
+) -> dict[str, float]:
+    """What stands in the columns, of ``images`` made of ``source``."""
+    generator, discriminator = networks
+    features = discriminator.encode(images)
+    with per_image_normalisation(generator):
+        back = generator(images, DISEASED)
+    logits = discriminator.classifier(features)
+    return {
+        "critic": discriminator.score(features, HEALTHY).mean().item(),
+        "classification": losses.classification_loss(logits, HEALTHY).item(),
+        "back": (back - source).square().mean().item(),
+        "change": losses.change_loss(source, images).item(),
+        "to counterpart": (images - counterpart).square().mean().item(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("warp-set-64"))
+    options = parser.parse_args()
+    speed_up_process()
+    dataset = open_split(options.data, "validate")
+    diseased = (dataset.classes == DISEASED).nonzero().flatten()
+    source, truth, _ = dataset.__getitems__(diseased)
+    networks = load_networks(Run(options.run, "Synthetic"), source.shape[-1])
+    with torch.no_grad(), per_image_normalisation(networks[0]):
+        healthy = networks[0](source, HEALTHY)
+    counterpart = source - truth
+    rows = {
+        "pseudo-healthy": healthy,
+        "its changes inside only": torch.where(truth.abs() > INSIDE, healthy, source),
+        "true counterpart": counterpart,
+        "input": source,
+    }
+    for number, (name, images) in enumerate(rows.items()):
+        said = describe(images, source, counterpart, networks)
+        if number == 0:
+            print("| images | " + " | ".join(said) + " |\n" + "| --- " * (1 + len(said)) + "|")
+        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in said.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
