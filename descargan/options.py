@@ -26,14 +26,14 @@ RECIPES = {
         "penalty_of": "mean",
         "critic_steps": 1,
         "critic_class": 50.0,
-        "generator_class": 10.0,
+        "generator_class": 2.0,
         "generator_identity": 100.0,
         "generator_reconstruction": 100.0,
         "generator_change": 20.0,
         "learning_rate": 5e-4,
         "decay": "linear",
         "average": 0.99,
-        "epochs": 3,
+        "epochs": 4,
     },
 }
 
