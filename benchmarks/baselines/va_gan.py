@@ -3,7 +3,7 @@
 A generator adds a map to diseased images only, so that a Wasserstein critic takes the sum for
 healthy images; an L1 norm keeps the map small. The networks are those of DeScarGAN, with an
 additive head, so that what differs is the method. The optimiser is that of the fast recipe: with
-the paper's (1e-4, betas 0 and 0.9, 5 critic steps) the map has not left zero in the time given.
+the paper's (1e-4, betas 0 and 0.9, 5 critic steps) it finds nothing in the time given either.
 """
 
 import torch
