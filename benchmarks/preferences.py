@@ -5,13 +5,12 @@
 Over the diseased validation images of the synthetic data set: the critic's score of the healthy
 class (more is healthier), the classification loss against healthy, the error of the translation
 back, the change of the input, and the distance to the true counterpart, of (a) the pseudo-healthy
-images, (b) the same where the ground truth is not zero, and the input elsewhere, (c) the true
+images, (b) the same where |ground truth| > 0.05, and the input elsewhere, (c) the true
 counterparts, (d) the input. A loss that is lower for (a) than for (c) drives the generator away
 from the truth; where none is, the generator has not reached what its losses ask for.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.synthetic import open_split
 from descargan import DISEASED, HEALTHY, losses
-from descargan.checkpoints import Run, read_weights
+from descargan.checkpoints import Run, load_weights
 from descargan.device import speed_up_process
 from descargan.models import Discriminator, Generator, per_image_normalisation
 
@@ -29,11 +28,11 @@ INSIDE = 0.05  # of |ground truth|: the disease changed the pixel
 
 
 def load_networks(run: Run, size: int) -> tuple[Generator, Discriminator]:
-    said = json.loads(run.options.read_text())["options"]
+    said = run.read_description()["options"]
     generator = Generator(1, said["base_filters"], said["translation"], said["generator_norm"])
     discriminator = Discriminator(base_filters=said["critic_filters"], image_size=size)
     for network, path in ((generator, run.generator), (discriminator, run.discriminator)):
-        network.load_state_dict(read_weights(path))
+        load_weights(network, path)
         network.eval()
     return generator, discriminator
 
