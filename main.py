@@ -99,7 +99,8 @@ def read_options() -> argparse.Namespace:
             parser.set_defaults(save_dir=files.folder)
         generator, discriminator = map(read_weights, files.weights(options.weights))
         saved = files.read_description()["options"]
-        inherited = {k: saved[k] for k in ("healthy_class", "translation") if k in saved}
+        passed_on = ("healthy_class", "translation", "flip", "average_flips")
+        inherited = {k: saved[k] for k in passed_on if k in saved}
         known = {**inherited, **sizes_of(generator, discriminator)}
         parser.set_defaults(**known)
         options = resolve(parser.parse_args())

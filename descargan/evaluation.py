@@ -5,7 +5,8 @@ it was computed in.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +37,21 @@ def translate(
     truth: Tensor,
     classes: Tensor,
     both: bool = False,
+    flips: Sequence[Sequence[int]] = ((),),
 ) -> Translations:
-    """Translate images in [-1, 1] into healthy ones, and into diseased ones where ``both``."""
+    """Translate images in [-1, 1] into healthy ones, and into diseased ones where ``both``.
+
+    A translation is the mean over ``flips``, the axes that images are flipped along before it and
+    back after it.
+    """
+
+    def into(target: int) -> Tensor:
+        turned = [generator(images.flip(axes), target).flip(axes) for axes in flips]
+        return sum(turned) / len(turned)
+
     with per_image_normalisation(generator), per_image_normalisation(discriminator):
-        healthy = generator(images, HEALTHY)
-        diseased = generator(images, DISEASED) if both else None
+        healthy = into(HEALTHY)
+        diseased = into(DISEASED) if both else None
         probability = classify(discriminator, images)
     difference = scale_to_range(images) - scale_to_range(healthy)
     return Translations(images, truth, classes, healthy, diseased, difference, probability)
@@ -61,10 +72,19 @@ def translate_split(
     both: bool = False,
 ) -> Iterator[Translations]:
     """All images of a split, in order, in batches."""
+    flips = averaged_flips(options)
     batches = list(torch.arange(len(dataset)).split(options.batch_size))
     for images, truth, classes in load(dataset, batches, options.workers):
         images = images.to(device, memory_format=torch.channels_last)
-        yield translate(generator, discriminator, images, truth.to(device), classes, both)
+        yield translate(generator, discriminator, images, truth.to(device), classes, both, flips)
+
+
+def averaged_flips(options: argparse.Namespace) -> list[list[int]]:
+    """The flips that translations are averaged over: none, or all that training draws from."""
+    axes = {"none": [], "horizontal": [3], "both": [2, 3]}[options.flip]
+    if not options.average_flips:
+        axes = []
+    return [list(chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]
 
 
 def arrays(batch: Tensor) -> np.ndarray:
@@ -139,12 +159,14 @@ def translate_examples(
     generator: Generator,
     discriminator: Discriminator,
     examples: tuple[Tensor, Tensor, Tensor],
+    options: argparse.Namespace,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
     """Columns of the dashboard's pictures, each (B, H, W): see ``figures.example_figure``."""
     images, truth, classes = examples
+    images, truth = images.to(device), truth.to(device)
     batch = translate(
-        generator, discriminator, images.to(device), truth.to(device), classes, both=True
+        generator, discriminator, images, truth, classes, both=True, flips=averaged_flips(options)
     )
     other = torch.where(
         (classes == HEALTHY).view(-1, 1, 1, 1).to(device), batch.diseased, batch.healthy

@@ -33,6 +33,7 @@ RECIPES = {
         "learning_rate": 5e-4,
         "decay": "linear",
         "average": 0.99,
+        "average_flips": True,
         "epochs": 4,
     },
 }
@@ -138,6 +139,8 @@ def build_parser() -> Parser:
     add("--decay", choices=("none", "linear"), default="none", help=text)
     text = "decay of the moving average of the generator's weights, which is tested (default: 0)"
     add("--average", type=fraction, default=0.0, metavar="X", help=text)
+    text = "test and predict by the mean over the flips of --flip (default: of the run, or off)"
+    add("--average-flips", action=argparse.BooleanOptionalAction, default=False, help=text)
     text = "of the score map, whose gradient the penalty takes (default: sum)"
     add("--penalty-of", choices=("sum", "mean"), default="sum", help=text)
     text = "of data order, initial weights and noise (default: 0)"

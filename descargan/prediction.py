@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from descargan.data import SUFFIXES, as_it_is, fit, read_image, scale_to_range, unfit
 from descargan.errors import UserError
-from descargan.evaluation import arrays, translate
+from descargan.evaluation import arrays, averaged_flips, translate
 from descargan.figures import overlay
 from descargan.models import Discriminator, Generator
 
@@ -110,7 +110,14 @@ def translate_originals(
     images = scale_to_range(torch.from_numpy(np.stack(fitted)))
     images = images.to(device, memory_format=torch.channels_last)
     classes = torch.zeros(len(images), dtype=torch.long)
-    batch = translate(generator, discriminator, images, torch.zeros_like(images), classes)
+    batch = translate(
+        generator,
+        discriminator,
+        images,
+        torch.zeros_like(images),
+        classes,
+        flips=averaged_flips(options),
+    )
     scores = batch.difference.abs().mean(dim=(1, 2, 3))
     return list(
         zip(

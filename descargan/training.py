@@ -335,7 +335,7 @@ def train(
         record("validation", values)
         if iteration and values["choice"] > before:
             run.save_best(plain_state(averaged), plain_state(discriminator))
-        columns = translate_examples(averaged, discriminator, examples, device)
+        columns = translate_examples(averaged, discriminator, examples, options, device)
         keep_examples(run, columns, iteration / per_epoch)
         dashboard.show_examples(columns)
 

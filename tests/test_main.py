@@ -242,6 +242,37 @@ def test_a_test_takes_the_best_weights_where_asked(trained, synthetic, tmp_path)
     )
 
 
+def test_maps_averaged_over_flips_turn_with_the_image(trained, synthetic, tmp_path):
+    (tmp_path / "in").mkdir()
+    image = np.load(next((synthetic / "test" / "diseased").iterdir()))[0]
+    for name, array in {"as it is": image, "left-right": image[:, ::-1]}.items():
+        np.save(tmp_path / "in" / f"{name}.npy", array)
+    turned = {}
+    for option in ("--average-flips", "--no-average-flips"):
+        arguments = ["--save-dir", trained, "--input", tmp_path / "in", option]
+        succeed("main.py", "--mode", "predict", *arguments, "--results-dir", tmp_path / option)
+        maps = [np.load(tmp_path / option / f"{n}.npy.map.npy") for n in ("as it is", "left-right")]
+        turned[option] = np.abs(maps[0] - maps[1][:, ::-1]).max() / np.abs(maps[0]).max()
+    assert turned["--average-flips"] < 1e-4
+    assert turned["--no-average-flips"] > 1e-2
+
+
+def test_a_test_averages_over_flips_where_the_run_does(synthetic, tmp_path):
+    run = ["--dataset-path", synthetic, "--save-dir", tmp_path / "run", "--visdom", "off"]
+    succeed(*TRAIN, *run, "--epochs", 1, "--average-flips")
+    maps = {}
+    for name, options in {
+        "run": [],
+        "on": ["--average-flips"],
+        "off": ["--no-average-flips"],
+    }.items():
+        succeed("main.py", "--mode", "test", *run, *options, "--results-dir", tmp_path / name)
+        path = next((tmp_path / name / "difference_maps").rglob("*diseased*"))
+        maps[name] = np.load(path)
+    assert np.array_equal(maps["run"], maps["on"])
+    assert not np.allclose(maps["run"], maps["off"], atol=1e-4)
+
+
 def test_a_test_with_no_run_takes_the_weights_of_the_project_and_makes_its_data(
     tmp_path, monkeypatch, trained
 ):
