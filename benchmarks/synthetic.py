@@ -37,7 +37,7 @@ from descargan.figures import save_figure
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 RECIPES = ("fast", "paper")
-BASELINES = ("autoencoder", "va_gan", "saliency")
+BASELINES = ("autoencoder", "vae", "va_gan", "saliency")
 SIZES = ("--image-size", "64", "--base-filters", "16", "--critic-filters", "16")
 COLUMNS = {
     "pixel_auroc": "pixel AUROC",

@@ -17,17 +17,23 @@ CODE = 128
 LEARNING_RATE = 1e-3
 
 
-def autoencoder(size: int) -> nn.Sequential:
-    """Four convolutions of stride 2 down to a vector of CODE numbers, and the same back."""
-    widths = [1, FILTERS, 2 * FILTERS, 4 * FILTERS, 4 * FILTERS]
-    side = size // 16
-    cells = widths[-1] * side**2
+WIDTHS = (1, FILTERS, 2 * FILTERS, 4 * FILTERS, 4 * FILTERS)
+
+
+def encoder(size: int, outputs: int) -> nn.Sequential:
+    """Images (B, 1, size, size) to numbers (B, outputs), by four convolutions of stride 2."""
     layers: list[nn.Module] = []
-    for i, o in pairwise(widths):
+    for i, o in pairwise(WIDTHS):
         layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), nn.BatchNorm2d(o), nn.LeakyReLU(0.2)]
-    layers += [nn.Flatten(), nn.Linear(cells, CODE), nn.Linear(CODE, cells)]
-    layers += [nn.Unflatten(1, (widths[-1], side, side))]
-    for i, o in pairwise(widths[::-1]):
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(WIDTHS[-1] * (size // 16) ** 2, outputs))
+
+
+def decoder(size: int) -> nn.Sequential:
+    """Codes (B, CODE) to images (B, 1, size, size) in (-1, 1): the encoder's way back."""
+    side = size // 16
+    layers: list[nn.Module] = [nn.Linear(CODE, WIDTHS[-1] * side**2)]
+    layers += [nn.Unflatten(1, (WIDTHS[-1], side, side))]
+    for i, o in pairwise(WIDTHS[::-1]):
         layers += [nn.BatchNorm2d(i), nn.LeakyReLU(0.2)]
         layers += [nn.ConvTranspose2d(i, o, 4, stride=2, padding=1)]
     return nn.Sequential(*layers, nn.Tanh())
@@ -35,7 +41,8 @@ def autoencoder(size: int) -> nn.Sequential:
 
 def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain:
     torch.manual_seed(seed)
-    network = autoencoder(images.shape[-1])
+    size = images.shape[-1]
+    network = nn.Sequential(encoder(size, CODE), decoder(size))
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     healthy = classes == HEALTHY
     for batch, _ in batches(images[healthy], classes[healthy], seconds):
