@@ -30,16 +30,9 @@ def main() -> int:
 
 
 def work(options: argparse.Namespace, device: torch.device, process: Process) -> int:
-    """Build both networks, then train, test or predict with them."""
+    """Train, test or predict with both networks."""
     torch.manual_seed(options.seed)
-    generator = Generator(
-        base_filters=options.base_filters,
-        translation=options.translation,
-        norm=options.generator_norm,
-    )
-    discriminator = Discriminator(
-        base_filters=options.critic_filters, image_size=options.image_size
-    )
+    generator, discriminator = build_networks(options)
     files = Run(options.save_dir, options.dataset)
     if options.mode != "train":
         generator_file, discriminator_file = files.weights(options.weights)
@@ -76,6 +69,18 @@ def work(options: argparse.Namespace, device: torch.device, process: Process) ->
         return test(generator, discriminator, *splits, options, device, files, dashboard)
     finally:
         dashboard.close()
+
+
+def build_networks(options: argparse.Namespace) -> tuple[Generator, Discriminator]:
+    generator = Generator(
+        base_filters=options.base_filters,
+        translation=options.translation,
+        norm=options.generator_norm,
+    )
+    discriminator = Discriminator(
+        base_filters=options.critic_filters, image_size=options.image_size
+    )
+    return generator, discriminator
 
 
 def read_options() -> argparse.Namespace:

@@ -23,14 +23,14 @@ from descargan import DISEASED, HEALTHY, losses
 from descargan.checkpoints import Run, load_weights
 from descargan.device import speed_up_process
 from descargan.models import Discriminator, Generator, per_image_normalisation
+from main import build_networks
 
 INSIDE = 0.05  # of |ground truth|: the disease changed the pixel
 
 
-def load_networks(run: Run, size: int) -> tuple[Generator, Discriminator]:
-    said = run.read_description()["options"]
-    generator = Generator(1, said["base_filters"], said["translation"], said["generator_norm"])
-    discriminator = Discriminator(base_filters=said["critic_filters"], image_size=size)
+def load_networks(run: Run) -> tuple[Generator, Discriminator]:
+    options = argparse.Namespace(**run.read_description()["options"])
+    generator, discriminator = build_networks(options)
     for network, path in ((generator, run.generator), (discriminator, run.discriminator)):
         load_weights(network, path)
         network.eval()
@@ -65,7 +65,7 @@ def main() -> None:
     dataset = open_split(options.data, "validate")
     diseased = (dataset.classes == DISEASED).nonzero().flatten()
     source, truth, _ = dataset.__getitems__(diseased)
-    networks = load_networks(Run(options.run, "Synthetic"), source.shape[-1])
+    networks = load_networks(Run(options.run, "Synthetic"))
     with torch.no_grad(), per_image_normalisation(networks[0]):
         healthy = networks[0](source, HEALTHY)
     counterpart = source - truth
