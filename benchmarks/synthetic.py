@@ -3,7 +3,7 @@
     python create_synthetic_dataset.py --image-size 64 --output warp-set-64
     python benchmarks/synthetic.py run fast --seeds 0 1 2          # one recipe, three seeds
     python benchmarks/synthetic.py run autoencoder --minutes 20
-    python benchmarks/synthetic.py run fast --name "one critic step" -- --critic-steps 1
+    python benchmarks/synthetic.py run fast --name "fast, no decay" -- --decay none   # a variant
     python benchmarks/synthetic.py report                          # docs/results.md's table, figure
     python benchmarks/synthetic.py ship runs/benchmark/fast-0 save_nets/pretrained
 
@@ -189,13 +189,16 @@ def cell(values: list[float]) -> str:
 
 
 def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> None:
-    """The maps of all methods for the same test images; each map on its own colour scale."""
+    """The maps of the methods for the same test images; each map on its own colour scale.
+
+    Variants, which have a comma in their names, are left out.
+    """
     diseased = (dataset.classes == DISEASED).nonzero().flatten()
     chosen = diseased[np.linspace(0, len(diseased) - 1, SHOWN).round()]
     images, truth, _ = dataset.__getitems__(chosen)
     columns = {"image": images[:, 0].numpy(), "ground truth": truth[:, 0].numpy()}
     for name, paths in methods.items():
-        if paths[0].parent.name == "results" and name != "zeros":
+        if paths[0].parent.name == "results" and "," not in name and name != "zeros":
             maps = paths[0].parent / "difference_maps"
             columns[name] = np.stack(
                 [np.load(maps / testing.map_name(dataset.name(i))) for i in chosen]
