@@ -81,9 +81,8 @@ def translate_split(
 
 def averaged_flips(options: argparse.Namespace) -> list[list[int]]:
     """The flips that translations are averaged over: none, or all that training draws from."""
-    axes = {"none": [], "horizontal": [3], "both": [2, 3]}[options.flip]
-    if not options.average_flips:
-        axes = []
+    flip = options.flip if options.average_flips else "none"
+    axes = {"none": [], "horizontal": [3], "both": [2, 3]}[flip]
     return [list(chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]
 
 

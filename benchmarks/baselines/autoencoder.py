@@ -12,12 +12,9 @@ from torch import Tensor, nn
 from benchmarks.baselines import Explain, Explanation, batches
 from descargan import HEALTHY
 
-FILTERS = 32
+WIDTHS = (1, 32, 64, 128, 128)  # channels of the maps, from the image down to the smallest
 CODE = 128
 LEARNING_RATE = 1e-3
-
-
-WIDTHS = (1, FILTERS, 2 * FILTERS, 4 * FILTERS, 4 * FILTERS)
 
 
 def encoder(size: int, outputs: int) -> nn.Sequential:
