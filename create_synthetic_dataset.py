@@ -25,7 +25,7 @@ from tqdm import tqdm
 from descargan import CLASS_NAMES, DISEASED, HEALTHY
 from descargan.cli import Parser, count, natural, run
 from descargan.errors import UserError
-from descargan.folders import built_whole, map_in_processes
+from descargan.files import built_whole, map_in_processes
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validate", "test")

@@ -30,10 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.baselines import Explain, Explanation
 from benchmarks.baselines.trivial import MAPS
 from descargan import DISEASED, metrics, testing
-from descargan.checkpoints import Run, read_weights, without_nan, write_file, write_json
+from descargan.checkpoints import Run, read_weights, write_file
 from descargan.data import ImageDataset
 from descargan.device import speed_up_process
 from descargan.figures import save_figure
+from descargan.files import without_nan, write_json
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 RECIPES = ("fast", "paper")

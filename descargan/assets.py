@@ -19,8 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from descargan.checkpoints import write_atomically
 from descargan.errors import UserError
+from descargan.files import write_atomically
 
 
 class Package(NamedTuple):

@@ -9,12 +9,9 @@ import contextlib
 import hashlib
 import io
 import json
-import math
-import os
 import pickle
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from descargan.errors import UserError
+from descargan.files import without_nan, write_atomically
 from descargan.models import SIZE_MULTIPLE
 
 STATE_VERSION = 1
@@ -150,32 +148,6 @@ def checksum_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(PREVIOUS) + ".sha256")
 
 
-def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
-    """Write a file as a whole or not at all; keep the old one as ``previous``."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o644)
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        if previous is not None and path.exists():
-            path.replace(previous)
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}. The last one is kept"
-        ) from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: object) -> None:
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
 class Run:
     """The files of one run in a folder: weights, training state, options and metrics history."""
 
@@ -268,12 +240,3 @@ class Run:
         """Forget what was recorded after ``iteration``, where training goes on."""
         kept = [r for r in self.read_metrics() if r["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
-
-
-def without_nan(value: object) -> object:
-    """``value`` with None for every NaN or infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from skimage.filters import threshold_otsu
 from sklearn.metrics import auc, roc_curve
 
-from descargan.checkpoints import write_atomically
+from descargan.files import write_atomically
 
 MAPS = ("difference map", "ground truth")
 MAP_LIMIT = 1.0  # colours of maps span -1 to 1, always, so that pictures can be compared

@@ -1,7 +1,5 @@
 """From image files anywhere to the folders that main.py reads: split by patient and resized."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -14,11 +12,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
-from descargan.checkpoints import write_atomically
 from descargan.cli import Parser, count, natural, weight
-from descargan.data import fit, read_image
 from descargan.errors import UserError
-from descargan.folders import built_whole, map_in_processes
+from descargan.files import built_whole, map_in_processes, write_table
+from descargan.data import fit, read_image
 
 SPLITS = ("Train", "Validate", "Test")
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
@@ -180,12 +177,3 @@ def prepare(
     for reason, number in reasons.most_common():
         print(f"{number:>8} left out: {reason}")
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
-
-
-def write_table(path: Path, header: tuple, rows: Iterable[tuple]) -> None:
-    """Write a CSV file atomically."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())

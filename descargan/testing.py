@@ -14,11 +14,12 @@ import torch
 from matplotlib.figure import Figure
 
 from descargan import CLASS_NAMES, DISEASED, HEALTHY, metrics
-from descargan.checkpoints import Run, without_nan, write_atomically, write_json
+from descargan.checkpoints import Run
 from descargan.dashboard import Dashboard
 from descargan.data import ImageDataset
 from descargan.evaluation import Translations, arrays, translate_split
 from descargan.figures import example_figure, overlay_figure, roc_figure, save_figure
+from descargan.files import without_nan, write_atomically, write_json
 from descargan.models import Discriminator, Generator
 
 EXAMPLES = 5

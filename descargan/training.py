@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY, __version__, losses
-from descargan.checkpoints import Run, write_atomically, write_json
+from descargan.checkpoints import Run
 from descargan.dashboard import Dashboard
 from descargan.data import ImageDataset, load, random_flips, random_stream, shuffled_batches
 from descargan.distributed import Process, average, average_gradients, largest, same_weights
 from descargan.errors import UserError
 from descargan.evaluation import example_batch, translate_examples, validate
 from descargan.figures import example_figure, save_figure
+from descargan.files import write_atomically, write_json
 from descargan.models import Discriminator, Generator
 from descargan.options import as_json
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import main
-from descargan import checkpoints
+from descargan import files
 from descargan.checkpoints import Run, read_file
 from descargan.cli import run
 
@@ -31,7 +31,7 @@ def train(arguments: list[str], report: int) -> None:
         time.sleep(0.02)
         os.write(report, b"]")
 
-    checkpoints.os.fsync = slow
+    files.os.fsync = slow
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     sys.argv = ["main.py", *arguments]

@@ -12,10 +12,10 @@ from descargan.checkpoints import (
     read_file,
     read_weights,
     sizes_of,
-    write_atomically,
     write_file,
 )
 from descargan.errors import UserError
+from descargan.files import write_atomically
 from descargan.models import Discriminator, Generator
 
 

@@ -1,8 +1,13 @@
-"""Building a folder of many files: in parallel, and as a whole or not at all."""
+"""Files and folders that are written as a whole or not at all, and many files in parallel."""
 
+import csv
+import io
+import json
+import math
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +16,50 @@ from typing import TypeVar
 from descargan.errors import UserError
 
 Job, Outcome = TypeVar("Job"), TypeVar("Outcome")
+
+
+def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Write a file as a whole or not at all; keep the old one as ``previous``."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o644)
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        if previous is not None and path.exists():
+            path.replace(previous)
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. The last one is kept"
+        ) from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def without_nan(value: object) -> object:
+    """``value`` with None for every NaN or infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_table(path: Path, header: tuple, rows: Iterable[tuple]) -> None:
+    """Write a CSV file atomically."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(path, buffer.getvalue().encode())
 
 
 @contextmanager
