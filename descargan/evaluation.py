@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
-from descargan.data import ImageDataset, load, scale_to_range
-from descargan.models import Discriminator, Generator, per_image_normalisation
+from descargan.data import ImageDataset, load
+from descargan.images import scale_to_range
+from descargan.models import per_image_normalisation
+from descargan.models import Discriminator, Generator
 
 
 class Translations(NamedTuple):

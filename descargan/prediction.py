@@ -10,10 +10,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from descargan.data import SUFFIXES, as_it_is, fit, read_image, scale_to_range, unfit
+from descargan.data import SUFFIXES, as_it_is
 from descargan.errors import UserError
 from descargan.evaluation import arrays, averaged_flips, translate
 from descargan.figures import overlay
+from descargan.images import fit, read_image, scale_to_range, unfit
 from descargan.models import Discriminator, Generator
 
 FIELDS = ("file", "probability", "anomaly_score", "error")

@@ -15,7 +15,7 @@ from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, count, natural, weight
 from descargan.errors import UserError
 from descargan.files import built_whole, map_in_processes, write_table
-from descargan.data import fit, read_image
+from descargan.images import fit, read_image
 
 SPLITS = ("Train", "Validate", "Test")
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error

@@ -8,6 +8,7 @@ from PIL import Image
 from descargan import data
 from descargan.data import ImageDataset
 from descargan.errors import UserError
+from descargan.images import fit, scale_to_range
 
 
 def write(path, array=None, **changes):
@@ -161,7 +162,7 @@ def test_scaling_an_image_applies_its_slope_to_the_ground_truth(tmp_path):
 
 def test_scale_to_range_of_each_image_and_of_a_constant_one():
     images = torch.stack([torch.linspace(3, 7, 16), torch.full((16,), 5.0)]).view(2, 1, 4, 4)
-    scaled = data.scale_to_range(images)
+    scaled = scale_to_range(images)
     torch.testing.assert_close(scaled[0].flatten(), torch.linspace(-1, 1, 16))
     assert torch.equal(scaled[1], torch.zeros(1, 4, 4))
 
@@ -193,11 +194,11 @@ def test_16_bit_and_colour_files(tmp_path):
 def test_fit_keeps_everything_in_a_padded_square():
     image = np.full((1, 100, 50), 9, np.uint8)
     image[0, :, 25] = 200
-    fitted = data.fit(image, 100)
+    fitted = fit(image, 100)
     assert fitted.shape == (1, 100, 100)
     np.testing.assert_array_equal(fitted[0, :, 25:75], image[0])
     assert (fitted[0, :, :25] == 9).all()
-    assert data.fit(image, 64).shape == (1, 64, 64)
+    assert fit(image, 64).shape == (1, 64, 64)
 
 
 def test_a_batch_is_the_same_with_and_without_the_cache(synthetic, monkeypatch):

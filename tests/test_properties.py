@@ -16,6 +16,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 import create_synthetic_dataset as synthetic
 from descargan import data, metrics
 from descargan.errors import UserError
+from descargan.images import fit, read_image, scale_to_range, unfit
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 finite = st.floats(-1e3, 1e3, width=32)
@@ -59,12 +60,12 @@ def test_shrinking_never_leaves_the_range_of_the_image(x, y):
 def test_scaling_does_not_see_brightness_and_contrast(image, gain, offset):
     image = torch.from_numpy(image)[None, None]
     spread = float(image.max() - image.min())
-    scaled = data.scale_to_range(image)
+    scaled = scale_to_range(image)
     assert torch.isfinite(scaled).all()
     if spread > 1:
         assert scaled.min().item() == pytest.approx(-1, abs=1e-3)
         assert scaled.max().item() == pytest.approx(1, abs=1e-3)
-        changed = data.scale_to_range(gain * image + offset)
+        changed = scale_to_range(gain * image + offset)
         torch.testing.assert_close(changed, scaled, atol=5e-2, rtol=0)
 
 
@@ -73,9 +74,9 @@ def test_scaling_does_not_see_brightness_and_contrast(image, gain, offset):
 def test_fit_and_unfit_give_the_size_and_the_values_back(height, width):
     side = max(height, width)
     image = np.random.default_rng(0).random((1, height, width)).astype(np.float32)
-    fitted = data.fit(image, side)
+    fitted = fit(image, side)
     assert fitted.shape == (1, side, side)
-    np.testing.assert_allclose(data.unfit(fitted[0], height, width), image[0], atol=1e-6)
+    np.testing.assert_allclose(unfit(fitted[0], height, width), image[0], atol=1e-6)
 
 
 @FEW
@@ -116,7 +117,7 @@ def test_every_epoch_is_a_permutation(length, batch_size, seed, epoch):
 def test_any_8_bit_picture_is_read_exactly(tmp_path_factory, array, kind):
     path = tmp_path_factory.mktemp("picture") / f"a.{kind.lower()}"
     Image.fromarray(array).save(path, kind)
-    np.testing.assert_array_equal(data.read_image(path)[0], array)
+    np.testing.assert_array_equal(read_image(path)[0], array)
 
 
 def sources() -> dict[str, bytes]:
@@ -154,7 +155,7 @@ def test_mutated_files_are_read_or_refused_in_one_sentence(tmp_path, kind):
         path = tmp_path / f"{number}.{kind}"
         path.write_bytes(content)
         try:
-            image, sentence = data.read_image(path), None
+            image, sentence = read_image(path), None
         except UserError as error:
             image, sentence = None, str(error)
         if image is None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from benchmarks.baselines import Explain, Explanation, batches
 from descargan import DISEASED, HEALTHY, losses
-from descargan.data import scale_to_range
-from descargan.models import Discriminator, Generator, per_image_normalisation
+from descargan.images import scale_to_range
+from descargan.models import per_image_normalisation
+from descargan.models import Discriminator, Generator
 
 FILTERS = 16
 LEARNING_RATE = 5e-4
