@@ -22,7 +22,8 @@ from benchmarks.synthetic import open_split
 from descargan import DISEASED, HEALTHY, losses
 from descargan.checkpoints import Run, load_weights
 from descargan.device import speed_up_process
-from descargan.models import Discriminator, Generator, per_image_normalisation
+from descargan.layers import per_image_normalisation
+from descargan.models import Discriminator, Generator
 from main import build_networks
 
 INSIDE = 0.05  # of |ground truth|: the disease changed the pixel

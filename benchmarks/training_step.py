@@ -35,7 +35,8 @@ from torch.utils.flop_counter import flop_registry
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from descargan import losses
 from descargan.device import MMAP_MAX, TRIM_THRESHOLD, keep_freed_memory
-from descargan.models import Conv, Discriminator, Generator, MaxPool, ReLU, UpsampledConv
+from descargan.layers import Conv, MaxPool, ReLU, UpsampledConv
+from descargan.models import Discriminator, Generator
 from descargan.options import build_parser
 from descargan.training import train_step
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, load
 from descargan.images import scale_to_range
-from descargan.models import per_image_normalisation
+from descargan.layers import per_image_normalisation
 from descargan.models import Discriminator, Generator
 
 

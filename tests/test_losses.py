@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from descargan import losses
-from descargan.models import Discriminator, MaxPool
+from descargan.layers import MaxPool
+from descargan.models import Discriminator
 
 
 @pytest.fixture(autouse=True)

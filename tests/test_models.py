@@ -7,13 +7,11 @@ from torch import nn
 
 from descargan import DISEASED, HEALTHY
 from descargan.errors import UserError
+from descargan.layers import BatchNorm, UpsampledConv, per_image_normalisation
 from descargan.models import (
-    BatchNorm,
     Discriminator,
     Generator,
-    UpsampledConv,
     deform,
-    per_image_normalisation,
 )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.baselines import Explain, Explanation, batches
 from descargan import DISEASED, HEALTHY, losses
 from descargan.images import scale_to_range
-from descargan.models import per_image_normalisation
+from descargan.layers import per_image_normalisation
 from descargan.models import Discriminator, Generator
 
 FILTERS = 16
