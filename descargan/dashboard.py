@@ -11,11 +11,9 @@ import contextlib
 import hashlib
 import html
 import logging
-import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
@@ -30,17 +28,23 @@ from descargan.checkpoints import Run
 from descargan.cli import Parser, port, run
 from descargan.errors import UserError
 from descargan.figures import as_array, example_figure
+from descargan.visdom_server import (
+    LOOPBACK,
+    TIMEOUT_SECONDS,
+    answers,
+    end_with_parent,
+    serve,
+    start_server,
+    warn,
+)
 
 REDRAW_SECONDS = 2.0
-TIMEOUT_SECONDS = 5.0
-START_SECONDS = 30.0
 MAX_POINTS = 2000  # per curve; when there are more, every other one is dropped
 HEATMAP_SIDE = 128
 # Windows come in this order, in rows of three narrow ones, or of a wide and a narrow one.
 ORDER = ("results", "test examples", "examples", "options", "cycle", "critic", "generator")
 ORDER += ("location", "classes", "errors", "gradients", "totals")
 NARROW, WIDE, LOW, HIGH = 440, 888, 300, 600
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 # Window: (kind of record, title, label of the y axis, logarithmic, names in the record).
 CURVES = {
@@ -353,66 +357,6 @@ def connect(
     return dashboard
 
 
-def answers(address: str, number: int) -> bool:
-    """Whether a visdom server answers. Raises UserError where something else does."""
-    try:
-        reply = requests.get(f"{address}:{number}/", timeout=TIMEOUT_SECONDS)
-    except requests.exceptions.ConnectionError as error:
-        if "refused" in str(error) or isinstance(error, requests.exceptions.ConnectTimeout):
-            return False
-        reply = None
-    except requests.RequestException:
-        reply = None
-    if reply is None or "visdom" not in reply.text.lower():
-        raise UserError(
-            f"port {number} is taken by another program: pass a free one to --visdom-port"
-        )
-    return True
-
-
-def start_server(number: int, folder: Path, host: str = "localhost") -> subprocess.Popen:
-    """A visdom server that ends with this process; from this machine alone it can be reached,
-    unless ``host`` says otherwise."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "descargan.dashboard", "--serve", str(folder.resolve())]
-    process = subprocess.Popen(
-        [*command, "--port", str(number), "--host", host],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd=Path(__file__).resolve().parents[1],
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(UserError):
-            if answers("http://127.0.0.1", number):
-                return process
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
-    raise UserError(f"no visdom server could be started on port {number}: see --visdom-port")
-
-
-def serve(folder: Path, host: str, number: int) -> None:
-    """Run a visdom server in this process. It downloads nothing, unlike visdom's own start."""
-    from visdom.server.run_server import start_server as run_visdom
-
-    run_visdom(
-        port=number,
-        hostname=host,
-        base_url="",
-        env_path=str(folder.resolve()),
-        user_credential=None,
-        bind_local=host in LOOPBACK,
-        print_func=lambda _: None,
-    )
-
-
-def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 def replay(folder: Path, dataset: str, dashboard: Dashboard) -> None:
     """Show a run from its options, metrics history and last examples.
 
@@ -475,12 +419,6 @@ def main() -> None:
                 threading.Event().wait()
         finally:
             dashboard.close()
-
-
-def end_with_parent() -> None:
-    """End this process when the one that holds its standard input is gone."""
-    sys.stdin.read()
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ def test_a_read_only_output_folder(synthetic, tmp_path):
 
 
 def test_a_port_that_another_program_holds(synthetic, tmp_path, monkeypatch):
-    monkeypatch.setattr("descargan.dashboard.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("descargan.visdom_server.TIMEOUT_SECONDS", 0.5)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

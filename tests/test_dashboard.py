@@ -158,7 +158,8 @@ def silent_port():
 
 @pytest.fixture
 def quick_timeout(monkeypatch):
-    monkeypatch.setattr("descargan.dashboard.TIMEOUT_SECONDS", 0.5)
+    for module in ("dashboard", "visdom_server"):
+        monkeypatch.setattr(f"descargan.{module}.TIMEOUT_SECONDS", 0.5)
 
 
 def test_a_server_that_hangs_holds_nothing_back(silent_port, quick_timeout):
