@@ -14,7 +14,8 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -26,8 +27,11 @@ from visdom import Visdom
 from descargan.assets import install_assets, missing_assets
 from descargan.checkpoints import Run
 from descargan.cli import Parser, port, run
+from descargan.distributed import Process
 from descargan.errors import UserError
 from descargan.figures import as_array, example_figure
+from descargan.kinds import KINDS
+from descargan.options import Options
 from descargan.visdom_server import (
     LOOPBACK,
     TIMEOUT_SECONDS,
@@ -319,6 +323,22 @@ def environment(folder: Path, dataset: str) -> str:
     return f"{dataset}-{name}-{digest}"
 
 
+@contextmanager
+def connected(options: Options, process: Process) -> Iterator[Dashboard]:
+    """The dashboard of a run for as long as the block runs; the first process alone has one."""
+    dashboard = connect(
+        options.visdom if process.is_first else "off",
+        options.visdom_server,
+        options.visdom_port,
+        environment(options.save_dir, options.dataset),
+        options.save_dir / "dashboard",
+    )
+    try:
+        yield dashboard
+    finally:
+        dashboard.close()
+
+
 def connect(
     mode: str, address: str, number: int, env: str, folder: Path, host: str = "localhost"
 ) -> Dashboard:
@@ -392,7 +412,7 @@ def build_parser() -> Parser:
     )
     add = parser.add_argument
     text = "of the run to replay (default: Synthetic)"
-    add("--dataset", choices=("Synthetic", "Chexpert"), default="Synthetic", help=text)
+    add("--dataset", choices=tuple(KINDS), default="Synthetic", help=text)
     add("--port", type=port, default=8097, metavar="N", help="default: 8097")
     text = "localhost, or 0.0.0.0 to show it to everyone on the network (default: localhost)"
     add("--host", choices=("localhost", "0.0.0.0"), default="localhost", help=text)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from descargan.errors import UserError
+from descargan.errors import FileError, UserError
 
 Job, Outcome = TypeVar("Job"), TypeVar("Outcome")
 
@@ -32,7 +32,7 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
         Path(temporary).replace(path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise UserError(
+        raise FileError(
             f"{path} cannot be written: {error.strerror}. The last one is kept"
         ) from error
     except BaseException:
