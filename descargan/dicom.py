@@ -21,8 +21,11 @@ SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")
 SHOWN_BY = (
     *("BitsStored", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
     *("ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *SPACINGS,
 )
-GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")  # of enhanced multi-frames
+GROUPS = (  # where enhanced multi-frame files keep that for each frame
+    *("PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence"),
+)
 STORAGE = b"1.2.840.10008.5.1.4.1.1."
 WITHOUT_IMAGE = (  # classes: index of a medium; signals, presentations, reports, plans, documents
     b"1.2.840.10008.1.3.10",
@@ -87,8 +90,9 @@ def read_frames(path: Path, single: bool = False) -> Iterator[np.ndarray]:
     name_transfer_syntax(dataset)
     for index in range(number):
         with warnings.catch_warnings(action="ignore"):
-            stored = decode(dataset, index, path)
-            image = square_pixels(presented(stored, dataset, index), spacing_of(dataset))
+            header = header_of_frame(dataset, index)
+            image = presented(decode(dataset, index, path), dataset, header)
+            image = square_pixels(image, spacing_of(header))
         yield image
 
 
@@ -129,8 +133,8 @@ def decode(dataset: "Dataset", index: int, path: Path) -> np.ndarray:
         raise UserError(f"{path} is DICOM in {syntax} and cannot be decoded: {mend}") from error
 
 
-def presented(stored: np.ndarray, dataset: "Dataset", index: int) -> np.ndarray:
-    """A stored frame as it is shown, (H, W), uint8 or float32."""
+def presented(stored: np.ndarray, dataset: "Dataset", header: "Dataset") -> np.ndarray:
+    """A stored frame as it is shown, (H, W), uint8 or float32; ``header``: what tells how."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi
 
     photometric = dataset.PhotometricInterpretation
@@ -140,11 +144,10 @@ def presented(stored: np.ndarray, dataset: "Dataset", index: int) -> np.ndarray:
         if stored.dtype == np.uint8:
             return np.asarray(Image.fromarray(stored).convert("L"))
         return (stored @ np.array(LUMINANCE)).astype(np.float32)
-    header = of_frame(dataset, index)
     image = apply_modality_lut(stored, header)
     if "VOILUTSequence" in header:
         image = apply_voi(image, header)
-    elif "WindowWidth" in header:
+    else:
         image = windowed(image, header)
     if photometric == "MONOCHROME1":
         image = 255 - image if image.dtype == np.uint8 else -image.astype(np.float64)
@@ -154,14 +157,12 @@ def presented(stored: np.ndarray, dataset: "Dataset", index: int) -> np.ndarray:
     return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
-def of_frame(dataset: "Dataset", index: int) -> "Dataset":
-    """What tells how a frame is shown: from its functional groups, else from the file's header.
-
-    Of windows, the first; one that is empty or of no width is left out: all values are shown.
-    """
+def header_of_frame(dataset: "Dataset", index: int) -> "Dataset":
+    """What tells how a frame is shown: from its functional groups, else from the file's header."""
     from pydicom import Dataset
 
     header = Dataset()
+    header.file_meta = dataset.file_meta  # which tells the byte order of tables
     places = [dataset]
     for name, item in (("Shared", 0), ("PerFrame", index)):
         groups = dataset.get(f"{name}FunctionalGroupsSequence")
@@ -171,17 +172,18 @@ def of_frame(dataset: "Dataset", index: int) -> "Dataset":
         for keyword in SHOWN_BY:
             if place.get(keyword) is not None:
                 header[keyword] = place[keyword]
-    for keyword in ("WindowCenter", "WindowWidth"):
-        values = np.atleast_1d(header.get(keyword, 0))
-        setattr(header, keyword, float(values[0]) if values.size else 0)
-    if header.WindowWidth <= 1:
-        del header.WindowWidth
     return header
 
 
 def windowed(image: np.ndarray, header: "Dataset") -> np.ndarray:
-    """Values clipped to the window (DICOM PS3.3, C.11.2.1.2), or bent by its sigmoid."""
-    centre, width = header.WindowCenter, header.WindowWidth
+    """Values clipped to the first window (DICOM PS3.3, C.11.2.1.2), or bent by its sigmoid.
+
+    A window that is empty or of no width is none: all values are shown.
+    """
+    window = [np.atleast_1d(header.get(f"Window{part}", [])) for part in ("Center", "Width")]
+    if not all(values.size for values in window) or float(window[1][0]) <= 1:
+        return image
+    centre, width = (float(values[0]) for values in window)
     function = header.get("VOILUTFunction", "LINEAR")
     if function == "SIGMOID":
         with np.errstate(over="ignore"):

@@ -14,7 +14,7 @@ from descargan.geometry import padding, resize
 from descargan.pictures import is_tiff, read_pages, read_picture
 from descargan.scaling import without_no_data
 from descargan.volumes import SUFFIXES as VOLUMES
-from descargan.volumes import is_volume, read_volume, slices
+from descargan.volumes import is_volume, read_volume, slice_name, slices
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 JPEG_2000 = (".jp2", ".j2k", ".jpx")
@@ -127,7 +127,7 @@ def slices_of_volume(
     if single and len(chosen) > 1:
         raise UserError(f"{path} is a volume of {len(chosen)} {axis} slices: save one per file")
     for number, image in sorted(chosen.items()):
-        yield f"{axis}-{number:03d}" if len(chosen) > 1 else "", image
+        yield slice_name(axis, number) if len(chosen) > 1 else "", image
 
 
 def head_of(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from PIL import Image
 from descargan.errors import UserError
 from descargan.geometry import padding
 from descargan.images import read_image
+from descargan.volumes import read_volume, slice_name, slices
 
 FEW = 16  # values; a mask of more of them is smoothed or compressed, and not labelled
 
@@ -23,6 +24,16 @@ def read_mask(path: Path) -> np.ndarray:
         raise UserError(f"{path} holds values below 0 and is no mask: save 0 and 255")
     few = len(np.unique(mask)) <= FEW
     return mask > 0 if few else mask >= mask.max() / 2
+
+
+def read_masks(path: Path, axis: str = "axial") -> dict[str, np.ndarray]:
+    """The masks of a NIfTI volume, not 0 being diseased, by the names of ``read_slices``.
+
+    bool (H, W); where pixels are made square, diseased is what is at least half of it.
+    """
+    volume = read_volume(path)
+    diseased = volume._replace(array=(volume.array > 0).astype(np.float32))
+    return {slice_name(axis, n): mask >= 0.5 for n, mask in slices(diseased, axis).items()}
 
 
 def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from descargan.errors import UserError
 
 SCALINGS = ("minmax", "percentile")
 PERCENTILES = (1.0, 99.0)  # of the body
-MARGIN = 0.25  # of the distance between them, kept beyond each: room for a bright tumour
+BELOW, ABOVE = 0.5, 0.25  # of their distance, kept: dark organs at the border, a bright tumour
 LEAST_BODY = 0.05  # of the image; less is a marker or a catheter
 NO_DATA = 1e30  # values beyond are marks that nothing was measured there, such as -3.4e38
 LOOKED_AT = 128  # pixels a side; of larger images every n-th pixel is enough
@@ -18,10 +18,11 @@ def intensity_range(images: np.ndarray, scaling: str) -> tuple[float, float]:
     """The intensities (low, high) that ``scaling`` takes to -1 and 1, for :func:`scale`.
 
     ``images``: (..., H, W), finite; one picture, or all slices of a volume, which get one range.
-    minmax: the extremes. percentile: PERCENTILES of the :func:`body`, moved apart by MARGIN of
-    their distance, but never beyond the extremes: an image without outliers is scaled by its
-    extremes, and at least 1 / (1 + 2 MARGIN) = 2/3 of the range is left to the body where a marker,
-    a hot pixel or the air around it would take it. low = high for a constant image.
+    minmax: the extremes. percentile: PERCENTILES of the :func:`body`, moved apart by BELOW and
+    ABOVE of their distance, the body's contrast, but never beyond the extremes. So the body keeps
+    1 / (1 + BELOW + ABOVE) = 57 % of the range at least, where a marker, a hot pixel or the air
+    around it would take it all, and only what is far from the body is clipped. low = high for a
+    constant image.
     Raises UserError for a scaling of another name.
     """
     if scaling not in SCALINGS:
@@ -35,8 +36,8 @@ def intensity_range(images: np.ndarray, scaling: str) -> tuple[float, float]:
         low, high = np.percentile(few, PERCENTILES)
     if low == high:
         return least, most
-    margin = MARGIN * (high - low)
-    return max(least, float(low - margin)), min(most, float(high + margin))
+    contrast = float(high - low)
+    return max(least, float(low) - BELOW * contrast), min(most, float(high) + ABOVE * contrast)
 
 
 def scale(image: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -91,6 +91,10 @@ def slices(volume: Volume, axis: str, body_share: float = 0.0) -> dict[int, np.n
     }
 
 
+def slice_name(axis: str, number: int) -> str:
+    return f"{axis}-{number:03d}"
+
+
 def write_map(path: Path, volume: Volume, axis: str, maps: Mapping[int, np.ndarray]) -> None:
     """Write maps of :func:`slices` as a NIfTI volume, float32, on the grid of the volume's file.
 
