@@ -368,10 +368,3 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(synth
 def test_both_scripts_say_what_they_do():
     for script in ("main.py", "create_synthetic_dataset.py"):
         assert "usage: " in succeed(script, "--help").stdout
-
-
-def test_the_readme_lists_every_option():
-    table = (ROOT / "README.md").read_text()
-    for action in build_parser()._actions:
-        for name in action.option_strings:
-            assert name in ("-h", "--help") or f"`{name}`" in table, name
