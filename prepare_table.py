@@ -20,10 +20,10 @@ from pathlib import Path
 
 from descargan import DISEASED
 from descargan.cli import Parser, run
+from descargan.conversion import Item
 from descargan.errors import UserError
 from descargan.masks import Box, find_masks
 from descargan.preparation import (
-    Item,
     Source,
     add_options,
     chosen_options,

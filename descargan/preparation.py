@@ -5,66 +5,33 @@ OUTPUT/SPLIT/masks/NAME.png for diseased images of that name: 0, and 255 on the 
 """
 
 import argparse
-import hashlib
-import io
 import json
 import os
 import re
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, count, natural, weight
+from descargan.conversion import MASKS, Item, Outcome, Plan, convert
 from descargan.errors import UserError
 from descargan.files import built_whole, map_in_processes, naming, write_table
-from descargan.images import fit, read_image
-from descargan.masks import Box, draw_boxes, fit_mask, read_mask
 from descargan.shortcuts import levels, match, tell_apart
 from descargan.splits import SPLITS, group_by_patient, stratified_split
 
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
 FEW = 20  # images of a class in a split
 LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
-MASKS = "masks"
 MARKER = "preparation.json"
-
-
-class Item(NamedTuple):
-    """An image to prepare. ``name`` is unique in its class and becomes the name of the file."""
-
-    source: str
-    name: str
-    patient: str
-    label: int
-    split: str | None = None  # None: to be drawn
-    outline: str | tuple[Box, ...] | None = None  # file of the mask, or boxes
-    traits: tuple[str, ...] = ()  # cells of the nuisance columns
-
-
-class Plan(NamedTuple):
-    """Where an item goes."""
-
-    item: Item
-    split: str
-    folder: str
-
-
-class Outcome(NamedTuple):
-    """What came of an item: the problem, if there is one, or what was seen on the way."""
-
-    problem: str | None = None
-    digest: bytes = b""  # of the pixels as they were read
-    coloured: bool = False
-    mask: str | None = None  # "written", "vanished" or None
 
 
 @dataclass(frozen=True)
@@ -252,93 +219,6 @@ def matched(items: list[Item], names: tuple[str, ...], options: Options) -> list
     return match(together, [i.label for i in items], np.random.default_rng(options.seed))
 
 
-def to_eight_bits(image: np.ndarray) -> np.ndarray:
-    """An image of any depth as uint8 of the same shape, stretched by its extremes."""
-    if image.dtype == np.uint8:
-        return image
-    image = image.astype(np.float64)  # float32 has no room for the range of a no-data value
-    low, high = image.min(), image.max()
-    return np.rint((image - low) * (255 / (high - low if high > low else 1))).astype(np.uint8)
-
-
-def convert(plan: Plan, root: Path, options: Options) -> Outcome:
-    """Read, square, resize and write an image and its mask.
-
-    Raises UserError where a file cannot be written.
-    """
-    item = plan.item
-    try:
-        image = read_image(Path(item.source))[:1]
-        mask = read_outline(item, image.shape[-2:])
-        with np.errstate(all="ignore"):
-            fitted = fit(
-                image if options.format == "npy" else to_eight_bits(image), options.image_size
-            )
-        if not np.isfinite(fitted).all():
-            raise UserError(
-                f"{item.source} holds values from {image.min():g} to {image.max():g}, which "
-                "overflow when it is resized: replace the no-data value"
-            )
-    except UserError as error:
-        return Outcome(problem=str(error))
-    write_image(
-        fitted[0], root, f"{plan.split}/{plan.folder}/{item.name}.{options.format}", options
-    )
-    outcome = None
-    if mask is not None and item.label == DISEASED:
-        small = fit_mask(mask, options.image_size)
-        outcome = "written" if small.any() else "vanished"
-        if small.any():
-            name = f"{plan.split}/{MASKS}/{item.name}.png"
-            write_image(np.uint8(255) * small, root, name, options)
-    digest = hashlib.blake2b(f"{image.shape} {image.dtype}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(image))
-    return Outcome(None, digest.digest(), is_coloured(Path(item.source)), outcome)
-
-
-def read_outline(item: Item, shape: tuple[int, int]) -> np.ndarray | None:
-    """The mask of an item, bool of ``shape``. Raises UserError where it does not fit the image."""
-    if item.outline is None:
-        return None
-    if not isinstance(item.outline, str):
-        try:
-            return draw_boxes(list(item.outline), *shape)
-        except UserError as error:
-            raise UserError(f"{item.source}: {error}") from None
-    mask = read_mask(Path(item.outline))
-    if mask.shape != tuple(shape):
-        sizes = " and ".join(f"{height} x {width}" for height, width in (mask.shape, shape))
-        raise UserError(f"{item.outline} and {item.source} differ in size: {sizes} pixels")
-    if item.label == HEALTHY and mask.any():
-        raise UserError(f"{item.outline} outlines a lesion in an image of the healthy class")
-    return mask
-
-
-def write_image(array: np.ndarray, root: Path, name: str, options: Options) -> None:
-    """Write (H, W) below ``root``; an error names the place where the file was to be."""
-    buffer = io.BytesIO()
-    if name.endswith(".npy"):
-        np.save(buffer, array.astype(np.float32))
-    else:
-        Image.fromarray(array).save(buffer, "png")
-    with naming(options.output / name):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(buffer.getvalue())
-
-
-def is_coloured(path: Path) -> bool:
-    """Whether a picture has colours that reading it as grey drops; grey stored as RGB has none."""
-    try:
-        with Image.open(path) as picture:
-            if picture.mode[:1] in "1LIF":
-                return False
-            picture.draft("RGB", (64, 64))  # JPEG: decode no more than is needed
-            small = np.asarray(picture.convert("RGB").resize((64, 64)), dtype=int)
-    except Exception:  # no picture: DICOM, .npy
-        return False
-    return bool(np.ptp(small, axis=2).max() > 8)
-
-
 def prepare(source: Source, options: Options) -> None:
     """Write the data set, ``manifest.csv``, ``left_out.csv`` and ``preparation.json``.
 
@@ -349,39 +229,68 @@ def prepare(source: Source, options: Options) -> None:
         number = len(source.left_out)
         raise UserError(f"no image is left of {number}: see the options that leave some out")
     refuse_sources_in(options.output, source.items)
-    plans, reserves, unmatched = choose(divide(source, options), source, options)
     with built_whole(options.output, MARKER, options.overwrite) as root:
-        plans, outcomes, reserves = write_images(plans, reserves, root, options)
-        problems = [outcome.problem for outcome in outcomes]
-        twins = in_both_classes(plans, outcomes)
-        for index, problem in twins.items():
-            problems[index] = problem
-            remove(plans[index], root, options)
-        refuse_broken(problems)
-        written = [i for i, problem in enumerate(problems) if problem is None]
-        refuse_empty([plans[i] for i in written], source.folders)
-        left_out = source.left_out + unmatched
-        left_out += [(plan.item.source, "over the number wanted") for plan in reserves]
+        done = write_sound(source, root, options)
+        left_out = source.left_out + done.left_out
         reasons = Counter(reason for _, reason in left_out)
-        left_out += [(p.item.source, text) for p, text in zip(plans, problems, strict=True) if text]
-        reasons["in both classes"] = len(twins)
-        reasons["broken"] = len(plans) - len(written) - len(twins)
-        plans, outcomes = [plans[i] for i in written], [outcomes[i] for i in written]
-        write_tables(root, plans, left_out, options)
+        reasons |= {"in both classes": len(done.twins), "broken": len(done.broken)}
+        left_out += [*done.twins.items(), *done.broken.items()]
+        write_tables(root, done.plans, left_out, options)
         findings = {
-            "images": dict(Counter(f"{plan.split}/{plan.folder}" for plan in plans)),
-            "masks": sum(outcome.mask == "written" for outcome in outcomes),
+            "images": dict(Counter(f"{plan.split}/{plan.folder}" for plan in done.plans)),
+            "masks": sum(outcome.mask == "written" for outcome in done.outcomes),
             "left_out": {reason: number for reason, number in reasons.most_common() if number},
-            "shortcuts": find_shortcuts(plans, source.traits, options.seed),
+            "shortcuts": find_shortcuts(done.plans, source.traits, options.seed),
         }
         chosen = {name: getattr(options, name) for name in ("seed", "image_size", "match")}
-        summary = json.dumps({"arguments": source.arguments, **chosen, **findings}, indent=2, default=str)
+        summary = {"arguments": source.arguments, **chosen, **findings}
         with naming(options.output / MARKER):
-            (root / MARKER).write_text(summary + "\n")
+            (root / MARKER).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     report(findings)
-    for text in doubts(plans, outcomes):
+    for text in doubts(done.plans, done.outcomes):
         print(f"warning: {text}", file=sys.stderr)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
+
+
+class Done(NamedTuple):
+    """What was written, and what was not with the reason; sources of problems are keys."""
+
+    plans: list[Plan]
+    outcomes: list[Outcome]
+    left_out: list[tuple[str, str]]
+    twins: dict[str, str]
+    broken: dict[str, str]
+
+
+def write_sound(source: Source, root: Path, options: Options) -> Done:
+    """Write the images that can be read and are of one class.
+
+    Where the others leave a class of a split empty, the split is drawn anew without them.
+    """
+    broken, twins, problems = {}, {}, {}
+    while True:
+        try:
+            plans, reserves, left_out = choose(divide(source, options), source, options)
+        except UserError as error:
+            first = f"; left out before: {next(iter(problems.values()))}" if problems else ""
+            raise UserError(f"{error}{first}") from None
+        plans, outcomes, reserves = write_images(plans, reserves, root, options)
+        sources = [plan.item.source for plan in plans]
+        broken |= {s: o.problem for s, o in zip(sources, outcomes, strict=True) if o.problem}
+        twins |= in_both_classes(plans, outcomes)
+        problems = broken | twins
+        refuse_broken(problems, len(plans))
+        sound = [i for i, name in enumerate(sources) if name not in problems]
+        if len({(plans[i].split, plans[i].folder) for i in sound}) == 2 * len(SPLITS):
+            break
+        for folder in root.iterdir():
+            shutil.rmtree(folder)
+        source = replace(source, items=[i for i in source.items if i.source not in problems])
+    for plan in plans:
+        if plan.item.source in twins:
+            remove(plan, root, options)
+    left_out += [(plan.item.source, "over the number wanted") for plan in reserves]
+    return Done([plans[i] for i in sound], [outcomes[i] for i in sound], left_out, twins, broken)
 
 
 def write_images(
@@ -395,7 +304,13 @@ def write_images(
     waiting: dict[tuple[str, str], list[Plan]] = {}
     for plan in reversed(reserves):
         waiting.setdefault((plan.split, plan.folder), []).append(plan)
-    work = partial(convert, root=root, options=options)
+    work = partial(
+        convert,
+        root=root,
+        output=options.output,
+        size=options.image_size,
+        kind=options.format,
+    )
     tried, outcomes = [], []
     while plans:
         results = map_in_processes(work, plans, options.workers)
@@ -406,20 +321,20 @@ def write_images(
     return tried, outcomes, [plan for plans in waiting.values() for plan in reversed(plans)]
 
 
-def in_both_classes(plans: list[Plan], outcomes: list[Outcome]) -> dict[int, str]:
-    """The images whose very pixels are also in the other class, by index, each with a sentence."""
-    twins: dict[bytes, list[int]] = {}
-    for index, outcome in enumerate(outcomes):
+def in_both_classes(plans: list[Plan], outcomes: list[Outcome]) -> dict[str, str]:
+    """Sources whose very pixels are also in the other class, each with a sentence."""
+    groups: dict[bytes, list[Item]] = {}
+    for plan, outcome in zip(plans, outcomes, strict=True):
         if outcome.problem is None:
-            twins.setdefault(outcome.digest, []).append(index)
+            groups.setdefault(outcome.digest, []).append(plan.item)
     result = {}
-    for indices in twins.values():
-        first_of = {plans[i].item.label: plans[i].item.source for i in reversed(indices)}
+    for items in groups.values():
+        first_of = {item.label: item.source for item in reversed(items)}
         if len(first_of) == 2:
-            for i in indices:
-                other = first_of[1 - plans[i].item.label]
-                result[i] = (
-                    f"{plans[i].item.source} is the same picture as {other}, of the other class"
+            for item in items:
+                other = first_of[1 - item.label]
+                result[item.source] = (
+                    f"{item.source} is the same picture as {other}, of the other class"
                 )
     return result
 
@@ -431,24 +346,12 @@ def remove(plan: Plan, root: Path, options: Options) -> None:
         (root / plan.split / MASKS / f"{name}.png").unlink(missing_ok=True)
 
 
-def refuse_broken(problems: Sequence[str | None]) -> None:
-    broken = [problem for problem in problems if problem is not None]
-    if len(broken) > max(BROKEN_NUMBER, BROKEN_SHARE * len(problems)):
+def refuse_broken(problems: dict[str, str], number: int) -> None:
+    if len(problems) > max(BROKEN_NUMBER, BROKEN_SHARE * number):
         raise UserError(
-            f"{len(broken)} of {len(problems)} images cannot be read or are in both classes, the "
-            f"first: {broken[0]}"
+            f"{len(problems)} of {number} images cannot be read or are in both classes, the first: "
+            f"{next(iter(problems.values()))}"
         )
-
-
-def refuse_empty(written: list[Plan], folders: tuple[str, str]) -> None:
-    filled = {(plan.split, plan.folder) for plan in written}
-    for split in SPLITS:
-        for folder in folders:
-            if (split, folder) not in filled:
-                raise UserError(
-                    f"no image for {split}/{folder} is left, since those that were meant for it "
-                    "are broken or in both classes: mend them, or pass another --seed"
-                )
 
 
 def write_tables(
@@ -483,7 +386,9 @@ def report(findings: dict) -> None:
     if findings["masks"]:
         print(f"{findings['masks']:>8} masks of diseased images")
     if findings["shortcuts"]:
-        print("Nuisance columns alone tell the classes apart with an AUROC of (0.5 or less: chance):")
+        print(
+            "Nuisance columns alone tell the classes apart with an AUROC of (0.5 or less: chance):"
+        )
         for name, area in findings["shortcuts"].items():
             print(f"{area:>8.2f} {name}")
 

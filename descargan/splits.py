@@ -37,9 +37,9 @@ def stratified_split(
     in the error that there are too few patients.
     """
     shares = {split: share / sum(shares.values()) for split, share in shares.items()}
-    totals = np.array([group.numbers for group in groups]).reshape(-1, 2).sum(0)
+    images = np.array([group.numbers for group in groups], dtype=int).reshape(-1, 2)
     lacking = {split: share * np.ones(2) for split, share in shares.items()}
-    left = np.sum([np.sign(group.numbers) for group in groups], axis=0, dtype=int)
+    left = (images > 0).sum(0)  # patients of each class that are not placed yet
     refuse_too_few(left, tuple(shares), folders)
     empty = {label: set(shares) for label in (HEALTHY, DISEASED)}
     split_of = {}
@@ -54,7 +54,7 @@ def stratified_split(
             (split for split in shares if split in allowed),
             key=lambda split: sum(lacking[split][label] for label in present),
         )
-        lacking[chosen] -= np.array(group.numbers) / np.maximum(totals, 1)
+        lacking[chosen] -= np.array(group.numbers) / images.sum(0)
         for label in present:
             empty[label].discard(chosen)
         split_of[group.name] = chosen

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from descargan import CLASS_NAMES, DISEASED, HEALTHY
 from descargan.cli import Parser
+from descargan.conversion import Item
 from descargan.errors import FileError, UserError
 from descargan.masks import Box
-from descargan.preparation import Item, match_patient, unique_names
+from descargan.preparation import match_patient, unique_names
 from descargan.scanning import scan
 
 CONDITION = re.compile(r"(?P<column>.+?)(?P<relation>!=|!~|=|~)(?P<value>.*)", re.DOTALL)
