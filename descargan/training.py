@@ -61,6 +61,7 @@ class Training:
         self.images = ImageDataset.open(options, "train")
         self.validation = ImageDataset.open(options, "validate")
         self.fingerprint = self.images.fingerprint()
+        self.content = self.images.content_fingerprint()
         self.whole_batch = options.batch_size * process.world
         self.per_epoch = len(self.batches_of(0))
         if not self.per_epoch:
@@ -112,7 +113,8 @@ class Training:
     def load_fitting_state(self) -> dict:
         """The state to go on from. Raises UserError where it is of other images or batches."""
         state = self.run.load_state()
-        if state["fingerprint"] != self.fingerprint:
+        same = state["fingerprint"] == self.fingerprint
+        if not same or state.get("content", self.content) != self.content:
             raise UserError(
                 f"{self.run.state} was trained on other images than --dataset-path holds now: "
                 "restore them, or train into another --save-dir"
@@ -127,7 +129,8 @@ class Training:
 
     def save(self) -> None:
         if self.process.is_first:
-            about = {"fingerprint": self.fingerprint, "whole_batch": self.whole_batch}
+            about = {"fingerprint": self.fingerprint, "content": self.content}
+            about["whole_batch"] = self.whole_batch
             self.run.save({**about, **self.state.state_dict()})
 
     def record(self, kind: str, values: dict[str, float]) -> None:
