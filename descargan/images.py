@@ -13,8 +13,8 @@ from descargan.errors import UserError
 from descargan.geometry import padding, resize
 from descargan.pictures import is_tiff, read_pages, read_picture
 from descargan.scaling import SMALLEST, without_no_data
-from descargan.volumes import SUFFIXES as VOLUMES
 from descargan.volumes import AXES, is_volume, read_volume, slice_name, slices
+from descargan.volumes import SUFFIXES as VOLUMES
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 JPEG_2000 = (".jp2", ".j2k", ".jpx")
