@@ -16,7 +16,6 @@ from conftest import ROOT, TINY, assert_refused, program, start, succeed
 
 import create_synthetic_dataset
 from descargan import metrics, training
-from descargan.arguments import build_parser
 from descargan.checkpoints import write_file
 from descargan.options import FIELDS, RECIPES
 
