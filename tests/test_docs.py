@@ -37,6 +37,7 @@ DOCUMENTS += [*sorted((ROOT / "save_nets").rglob("*.md")), ROOT / "benchmarks" /
 SMALLER = {
     "create_synthetic_dataset.py": "--image-size 64 --train 3 --validate 2 --test 2 --workers 1",
     "prepare_folders.py": "--image-size 64 --workers 1 --shares 4 3 3",
+    "prepare_table.py": "--image-size 64 --workers 1 --shares 4 3 3",
     "prepare_chexpert.py": "--image-size 64 --workers 1 --shares 4 3 3",
     "main.py": "--image-size 64 --base-filters 2 --critic-filters 2 --epochs 1 --visdom off",
     "main.py --mode test": "--visdom off",
