@@ -84,12 +84,14 @@ def imported(path):
 
 def test_the_package_imports_what_it_declares_and_no_script():
     extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
-    declared = names([*PROJECT["dependencies"], *extras])
+    declared, used = names([*PROJECT["dependencies"], *extras]), set()
     distributions = packages_distributions()
     for path in (ROOT / "descargan").rglob("*.py"):
         for module in set(imported(path)) - set(sys.stdlib_module_names) - {"descargan"}:
             found = names(distributions.get(module, [module]))
             assert found & declared, f"{path.name} imports {module}"
+            used |= found
+    assert names(PROJECT["dependencies"]) <= used
 
 
 @pytest.mark.parametrize(
