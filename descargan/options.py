@@ -22,8 +22,9 @@ TRANSLATIONS = ("image", "additive", "deformation")
 def option(default: object, help: str, **parsing: object) -> Any:
     """A field: its default, its text, and how the command line reads it.
 
-    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins, and
-    ``aliases``, other names of the option.
+    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins,
+    ``aliases``, other names of the option, and ``before``, what runs older than the option did,
+    where that is not the default.
     """
     return field(default=default, metadata={"help": help, **parsing})
 
@@ -99,6 +100,13 @@ class Options:
         None,
         "name of the folder of healthy images (default: healthy, control, normal, no finding ..)",
         metavar="NAME",
+    )
+    scaling: str | None = option(
+        None,
+        "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
+        "body (default: minmax; with --recipe fast percentile, but for Synthetic)",
+        choices=("minmax", "percentile"),
+        before="minmax",
     )
     flip: str | None = option(
         None,
@@ -238,6 +246,11 @@ FREE_OPTIONS = frozenset(
     | {"device", "workers", "log_every", "validate_every"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
+
+
+def before(name: str) -> object:
+    """What a run that is older than an option did."""
+    return FIELDS[name].metadata.get("before", FIELDS[name].default)
 
 
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:
