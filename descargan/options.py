@@ -15,7 +15,8 @@ from descargan.cli import count, fraction, natural, port, positive, weight
 from descargan.errors import UserError
 from descargan.kinds import KINDS
 
-TRANSLATIONS = ("image", "additive", "deformation")  # the keys of maps.MAP_KINDS
+# The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
+TRANSLATIONS = ("image", "additive", "deformation")
 
 
 def option(default: object, help: str, **parsing: object) -> Any:
@@ -133,24 +134,19 @@ class Options:
         choices=("batch", "instance"),
     )
 
-    epochs: int = number(
+    epochs: int = whole(
         500,
         "passes over the training images (default: 500)",
-        type=count,
         group="training (defaults: those of the paper's release)",
     )
-    batch_size: int = number(
-        10, "images per batch, in training and testing (default: 10)", type=count
-    )
+    batch_size: int = whole(10, "images per batch, in training and testing (default: 10)")
     learning_rate: float = number(1e-4, "of Adam, both networks (default: 0.0001)", type=positive)
     beta1: float = number(0.5, "of Adam (default: 0.5)", type=fraction)
     beta2: float = number(0.999, "of Adam (default: 0.999)", type=fraction)
     clip_norm: float = number(
         10.0, "largest norm of the gradient of each network (default: 10)", type=positive
     )
-    critic_steps: int = number(
-        5, "steps of the critic for one of the generator (default: 5)", type=count
-    )
+    critic_steps: int = whole(5, "steps of the critic for one of the generator (default: 5)")
     noise: float = number(
         0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)", type=weight
     )
@@ -280,13 +276,16 @@ def checked(keywords: Mapping[str, object]) -> dict[str, object]:
             raise UserError(f"{name!r} is no option: see docs/options.md")
         entry = FIELDS[name]
         choices, kind = entry.metadata.get("choices"), entry.metadata.get("type")
+        if value is None and entry.default is None:
+            values[name] = None
+            continue
         if choices is not None and value not in choices:
             named = ", ".join(map(repr, choices))
             raise UserError(f"{name}={value!r}: choose one of {named}")
         if isinstance(entry.default, bool) and not isinstance(value, bool):
             raise UserError(f"{name}={value!r} must be True or False")
         try:
-            values[name] = value if value is None or kind is None else kind(str(value))
+            values[name] = value if kind is None else kind(str(value))
         except Exception as error:  # of argparse, with its sentence
             raise UserError(f"{name}: {error}") from None
     return values

@@ -47,9 +47,10 @@ class Translations(NamedTuple):
 class Result:
     """What the networks make of one image (H, W), or of several of one size (B, H, W).
 
-    ``healthy`` is the pseudo-healthy image in [-1, 1] and ``difference`` the difference map, in
-    [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where the generator moves
-    tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from, else None.
+    ``healthy`` is the pseudo-healthy image, in the unit of images in [-1, 1], and ``difference``
+    the difference map, in [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where
+    the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
+    (under averaged flips the mean over them), else None.
     ``probability`` of disease and ``score``, mean |difference| over the networks' own size, are
     numbers, or arrays (B,).
     """
@@ -86,17 +87,24 @@ class Translator:
         self.flips = flips
 
     @classmethod
-    def load(cls, folder: str | Path, weights: str = "last", device: str = "auto") -> "Translator":
+    def load(
+        cls,
+        folder: str | Path,
+        weights: str = "last",
+        device: str = "auto",
+        dataset: str | None = None,
+    ) -> "Translator":
         """The networks of the run in a folder: its "last" weights or its "best".
 
-        Raises UserError where there are none, or they are damaged.
+        ``dataset``: the kind of data, where the folder holds runs of several. Raises UserError
+        where there are none, or they are damaged.
         """
         settings = {"mode": "test", "save_dir": Path(folder), "weights": weights, "device": device}
-        return cls.of(settle(settings))
+        return cls.of(settle(settings if dataset is None else {**settings, "dataset": dataset}))
 
     @classmethod
     def of(cls, options: Options) -> "Translator":
-        """The networks that options name: ``save_dir``, ``dataset``, ``weights``, ``device``."""
+        """The networks of the run that settled options name, on the device that they name."""
         device = choose_device(options.device)
         networks = build_networks(options)
         files = Run(options.save_dir, options.dataset).weights(options.weights)
