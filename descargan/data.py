@@ -6,6 +6,7 @@ case. Images come out as float32 (1, H, W) in [-1, 1].
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from descargan import DISEASED, HEALTHY
-from descargan.errors import FileError, UserError
+from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
 from descargan.kinds import KINDS, PICTURES
+from descargan.names import ENDINGS, PREDICTIONS
 from descargan.options import Options
+from descargan.scanning import scan
 
 HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
@@ -112,7 +115,9 @@ class ImageDataset(Dataset):
         """SHA-256 over the names and sizes of the files: tells one data set from another."""
         digest = hashlib.sha256()
         for index, path in enumerate(self.paths):
-            digest.update(f"{self.name(index)} {path.stat().st_size}\n".encode())
+            digest.update(
+                f"{self.name(index)} {path.stat().st_size}\n".encode(errors="surrogateescape")
+            )
         description = self.root / "dataset.json"
         if description.is_file():
             digest.update(description.read_bytes())
@@ -151,10 +156,20 @@ def find_images(
 
 
 def find_files(source: Path) -> list[Path]:
-    """A file itself, or the images below a folder. Raises UserError where there is none."""
+    """A file itself, or the images below a folder, without what earlier predictions left there.
+
+    What is passed over is said. Raises UserError where there is none.
+    """
     if source.is_file():
         return [source]
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    found, passed_over = scan(source) if source.is_dir() else ([], [])
+    if (source / PREDICTIONS).is_file():
+        results = [path for path in found if path.name.endswith(ENDINGS)]
+        found = [path for path in found if not path.name.endswith(ENDINGS)]
+        passed_over += [(path, "result of a prediction") for path in results]
+    if passed_over:
+        reasons = Counter(reason for _, reason in passed_over).most_common()
+        warn(f"{source}: passed over " + ", ".join(f"{n} x {reason}" for reason, n in reasons))
     if not found:
         problem = f"holds no image ({', '.join(PICTURES)})" if source.is_dir() else "does not exist"
         raise FileError(f"{source} {problem}: pass a file or a folder to --input")

@@ -8,11 +8,9 @@ from pathlib import Path
 
 LONGEST = 255  # bytes of a name, on common file systems
 DIGEST = 8
-# What a prediction writes for FILE, beside the table that marks its folder.
+# What a prediction writes for FILE, and the table in its folder.
 ENDINGS = (".healthy.png", ".map.npy", ".overlay.png", ".mask.png")
 PREDICTIONS = "predictions.csv"
-# What a test writes, in a folder that holds them all.
-TEST_RESULTS = ("metrics.json", "metrics.csv", "difference_maps")
 
 
 def result_name(name: str, ending: str) -> str:
@@ -44,20 +42,3 @@ def digest(name: str) -> str:
 def printable(name: object) -> str:
     """A path as text that can be written; a byte that is no UTF-8 becomes ``\\udcXX``."""
     return str(name).encode(errors="backslashreplace").decode()
-
-
-def without_results(paths: Sequence[Path], source: Path) -> list[Path]:
-    """Images below a folder, without the pictures that earlier tests and predictions left there."""
-    tables: dict[Path, bool] = {}
-    tests: dict[Path, bool] = {}
-
-    def is_result(path: Path) -> bool:
-        above = [folder for folder in path.parents if folder.is_relative_to(source)]
-        for folder in above:
-            if folder not in tables:
-                tables[folder] = (folder / PREDICTIONS).is_file()
-                tests[folder] = all((folder / name).exists() for name in TEST_RESULTS)
-        predicted = any(tables[folder] for folder in above) and path.name.endswith(ENDINGS)
-        return predicted or any(tests[folder] for folder in above)
-
-    return [path for path in paths if not is_result(path)]

@@ -78,7 +78,7 @@ class Options:
     )
     threshold: float | None = number(
         None,
-        "of |difference map|: what lies over it counts as found (default: that of the run, from "
+        "size of a difference that counts as found (default: that of the run, from "
         "its healthy validation images)",
         type=positive,
     )

@@ -12,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from descargan import metrics
+from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
+from descargan.options import Options
 
 RANGE = 2.0  # of an image in [-1, 1]
 QUANTILE = 0.995  # of |difference map|, over all pixels of healthy images
 LEAST = 0.05 * RANGE
 EDGES = np.linspace(0, RANGE, 2001)
+NUMBERS = ("threshold", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
 SAMPLES = 200  # of the bootstrap, after every epoch
 
 
@@ -50,20 +53,22 @@ def describe_maps(
     found = metrics.with_interval(
         metrics.auroc, np.asarray(labels), np.asarray(scores), samples=SAMPLES
     )
-    return {
-        "threshold": healthy_threshold(counts),
-        "auroc_anomaly": found["value"],
-        "auroc_anomaly_low": found["low"],
-        "auroc_anomaly_high": found["high"],
-    }
+    numbers = (healthy_threshold(counts), *(found[key] for key in ("value", "low", "high")))
+    return dict(zip(NUMBERS, numbers, strict=True))
 
 
 def keep_reading(path: Path, which: str, values: dict[str, float]) -> None:
     """Write the numbers of :func:`describe_maps` for the "last" weights or the "best"."""
     known = read_json(path)
-    names = ("threshold", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
-    known[which] = {name: values[name] for name in names}
+    known[which] = {name: values[name] for name in NUMBERS}
     write_json(path, without_nan(known))
+
+
+def reading_of(options: Options) -> Reading:
+    """How a test or a prediction reads maps: as ``--threshold`` says, or as its run has stored."""
+    if options.threshold is not None:
+        return Reading(options.threshold)
+    return read_reading(Run(options.save_dir, options.dataset).reading, options.weights)
 
 
 def read_reading(path: Path, which: str) -> Reading:
