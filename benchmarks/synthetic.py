@@ -175,8 +175,8 @@ def ship(run: Path, target: Path) -> None:
     ):
         weights = read_weights(old)
         write_file(new, {k: v.half() if v.is_floating_point() else v for k, v in weights.items()})
-    for old, new in ((source.options, shipped.options), (source.metrics, shipped.metrics)):
-        shutil.copy(old, new)
+    for name in ("options", "metrics", "reading", "likeness"):
+        shutil.copy(getattr(source, name), getattr(shipped, name))
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
     print(f"{target}: {size:.1f} MiB")
 
