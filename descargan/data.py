@@ -140,7 +140,9 @@ class ImageDataset(Dataset):
         """SHA-256 over the names and sizes of the files: tells one data set from another."""
         digest = hashlib.sha256()
         for index, path in enumerate(self.paths):
-            digest.update(f"{self.name(index)} {path.stat().st_size}\n".encode())
+            digest.update(
+                f"{self.name(index)} {path.stat().st_size}\n".encode(errors="surrogateescape")
+            )
         description = self.root / "dataset.json"
         if description.is_file():
             digest.update(description.read_bytes())

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
+from descargan.reading import count_values, describe_maps
 from descargan.translator import Translator
 
 
@@ -17,12 +18,13 @@ def validate(
     Accuracy of the classifier on real images, on images translated into their own class and into
     the other (the share taken for that class), Cohen's kappa on real images; MSE(a_h, r_h) of
     healthy images; where there is ground truth the localisation metrics, averaged over the diseased
-    images.
+    images; the threshold of the maps and the AUROC of the anomaly score, see ``reading.py``.
     "choice" is what the best weights are chosen by, without pixel labels: kappa times the share
     taken for the other class (the classifier is fooled, and worth fooling), minus the root of
     MSE(a_h, r_h) (what is healthy is kept).
     """
     labels, predicted, to_own, to_other, identity, located = [], [], [], [], [], []
+    scores, of_healthy = [], 0
     for batch, truth, classes in translator.translate_split(dataset, batch_size, workers):
         diseased, _ = translator.into(batch.images, DISEASED)
         translated = [
@@ -32,6 +34,7 @@ def validate(
         other = torch.where(classes == HEALTHY, *reversed(translated))
         labels.append(classes)
         predicted.append((batch.probability > 0.5).long().cpu())
+        scores.append(batch.score.cpu())
         to_own.append(own == classes)
         to_other.append(other != classes)
         for c, difference, true in zip(
@@ -39,6 +42,7 @@ def validate(
         ):
             if c == HEALTHY:
                 identity.append(np.square(difference).mean())
+                of_healthy += count_values(difference)
             elif true.any():
                 located.append(metrics.map_metrics(difference, true))
     labels, predicted = torch.cat(labels).numpy(), torch.cat(predicted).numpy()
@@ -49,6 +53,7 @@ def validate(
         "kappa": metrics.kappa(labels, predicted),
         "mse_healthy": float(np.mean(identity)),
     }
+    result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy())
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
     for name in located[0] if located else ():

@@ -11,7 +11,8 @@ from descargan import DISEASED, HEALTHY
 from descargan.errors import FileError, UserError, warn
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
-from descargan.scanning import is_hidden
+from descargan.names import ENDINGS, PREDICTIONS
+from descargan.scanning import is_hidden, scan
 
 HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
@@ -75,10 +76,20 @@ def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:
 
 
 def find_files(source: Path) -> list[Path]:
-    """A file itself, or the images below a folder. Raises UserError where there is none."""
+    """A file itself, or the images below a folder, without what earlier predictions left there.
+
+    What is passed over is said. Raises UserError where there is none.
+    """
     if source.is_file():
         return [source]
-    found = sorted(path for path in source.rglob("*") if is_image(path))
+    found, passed_over = scan(source) if source.is_dir() else ([], [])
+    if (source / PREDICTIONS).is_file():
+        results = [path for path in found if path.name.endswith(ENDINGS)]
+        found = [path for path in found if not path.name.endswith(ENDINGS)]
+        passed_over += [(path, "result of a prediction") for path in results]
+    if passed_over:
+        reasons = Counter(reason for _, reason in passed_over).most_common()
+        warn(f"{source}: passed over " + ", ".join(f"{n} x {reason}" for reason, n in reasons))
     if not found:
         problem = f"holds no image ({PICTURES})" if source.is_dir() else "does not exist"
         raise FileError(f"{source} {problem}: pass a file or a folder to --input")

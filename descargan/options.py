@@ -77,8 +77,16 @@ class Options:
     input: Path | None = option(
         None, "image or folder of images to predict", type=Path, metavar="PATH"
     )
-    results_dir: Path = folder(
-        Path("results"), "folder of what a test or prediction writes (default: ./results)"
+    threshold: float | None = number(
+        None,
+        "size of a difference that counts as found (default: that of the run, from "
+        "its healthy validation images)",
+        type=positive,
+    )
+    results_dir: Path | None = folder(
+        None,
+        "folder of what a test or prediction writes (default: results/test or results/predict in "
+        "--save-dir)",
     )
     resume: str = option(
         "off",
@@ -243,7 +251,7 @@ RECIPES: dict[str, dict[str, object]] = {
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
-    | {"device", "workers", "log_every", "validate_every"}
+    | {"threshold", "device", "workers", "log_every", "validate_every"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 
@@ -251,6 +259,24 @@ FREE_OPTIONS = frozenset(
 def before(name: str) -> object:
     """What a run that is older than an option did."""
     return FIELDS[name].metadata.get("before", FIELDS[name].default)
+
+
+# What the options are for: those of the test, of the prediction, and of nothing but these two.
+TEST_OPTIONS = frozenset(
+    {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
+    | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
+    | {"critic_filters"}
+    | {"translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
+    | {"visdom", "visdom_server", "visdom_port"}
+)
+PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (
+    {"dataset_path", "healthy_class", "visdom", "visdom_server", "visdom_port"}
+)
+MODE_OPTIONS = {
+    "train": frozenset(FIELDS) - {"input", "weights", "threshold", "results_dir"},
+    "test": TEST_OPTIONS,
+    "predict": PREDICT_OPTIONS,
+}
 
 
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:

@@ -31,8 +31,10 @@ from descargan.errors import UserError, warn
 from descargan.evaluation import example_batch, translate_examples, validate
 from descargan.figures import example_figure, save_figure
 from descargan.files import write_atomically, write_json
+from descargan.likeness import keep_likeness
 from descargan.models import build_networks
 from descargan.options import Options, as_json
+from descargan.reading import keep_reading
 from descargan.steps import Batch, Terms, TrainingState, train_step
 from descargan.translator import Translator, averaged_flips
 
@@ -107,6 +109,7 @@ class Training:
                 f"{self.length} iterations are fewer than --critic-steps "
                 f"{self.options.critic_steps}: the generator takes no step; pass more --epochs"
             )
+        keep_likeness(self.run.likeness, self.images, self.validation)
         if self.state.iteration == 0:
             self.check_on_validation()  # the untrained networks, to compare with
 
@@ -150,8 +153,10 @@ class Training:
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
+        keep_reading(self.run.reading, "last", values)
         if state.iteration and values["choice"] > before:
             self.run.save_best(*state.weights())
+            keep_reading(self.run.reading, "best", values)
         columns = translate_examples(translator, self.examples)
         keep_examples(self.run, columns, state.iteration / self.per_epoch)
         self.dashboard.show_examples(columns)

@@ -183,15 +183,19 @@ class Translator:
         flow = None if results[0].flow is None else np.stack([result.flow for result in results])
         return Result(**columns, flow=flow)
 
-    def translate_originals(self, originals: Sequence[np.ndarray]) -> list[Result]:
-        """Translate images (H, W), each of its own size; results are of that size."""
+    def as_input(self, originals: Sequence[np.ndarray]) -> Tensor:
+        """Images (H, W), each of its own size, as the networks take them: (B, 1, S, S)."""
         fitted = [
             in_unit(fit(image[None], self.size), self.scaling, image[None]) for image in originals
         ]
-        batch = self.translate(torch.stack(fitted))
+        return torch.stack(fitted)
+
+    def translate_originals(self, originals: Sequence[np.ndarray]) -> list[Result]:
+        """Translate images (H, W), each of its own size; results are of that size."""
+        batch = self.translate(self.as_input(originals))
         columns = [x[:, 0].cpu().numpy() for x in (batch.healthy, batch.difference)]
         columns += [batch.probability.tolist(), batch.score.tolist()]
-        flows = [None] * len(fitted) if batch.flow is None else list(batch.flow.cpu().numpy())
+        flows = [None] * len(originals) if batch.flow is None else list(batch.flow.cpu().numpy())
         results = [Result(*values) for values in zip(*columns, flows, strict=True)]
         return [at_size(r, *image.shape) for r, image in zip(results, originals, strict=True)]
 

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, TINY, assert_refused, program, start, succeed
 
 import create_synthetic_dataset
-from descargan import metrics, training
+from descargan import metrics, reading, training
 from descargan.checkpoints import write_file
 from descargan.options import FIELDS, RECIPES
 
@@ -231,7 +231,8 @@ def test_the_best_weights_are_those_of_the_epoch_with_the_highest_choice(
 ):
     """Of the choices 0.2, 0.7, 0.5 the second is kept; the untrained network is no candidate."""
     choices = iter([0.9, 0.2, 0.7, 0.5])
-    monkeypatch.setattr(training, "validate", lambda *_: {"choice": next(choices)})
+    of_maps = dict.fromkeys(reading.NUMBERS, 0.5)
+    monkeypatch.setattr(training, "validate", lambda *_: {"choice": next(choices), **of_maps})
     common = ["--dataset-path", synthetic, "--save-dir"]
     succeed(*TRAIN, *common, tmp_path / "run", "--epochs", 3)
     monkeypatch.undo()
@@ -294,7 +295,8 @@ def test_a_test_with_no_run_takes_the_weights_of_the_project_and_makes_its_data(
     result = succeed("main.py", "--mode", "test", "--visdom", "off")
     assert "come with the project" in result.stdout
     assert json.loads(Path("warp-set-64/dataset.json").read_text())["image_size"] == 64
-    assert json.loads(Path("results/metrics.json").read_text())["weights"] == "save_nets/pretrained"
+    found = json.loads(Path("results/pretrained/test/metrics.json").read_text())
+    assert found["weights"] == "save_nets/pretrained"
     assert {p.name for p in Path("save_nets").iterdir()} == {"pretrained"}
 
 
