@@ -65,7 +65,7 @@ def cases(bench: Bench) -> list[Case]:
     if bench.tiny:
         return [Case(shrunk(replace(small, epochs=1)), (10, 2), 0.9, 1, False)]
     return [
-        Case(small, (1600, 200), 0.85, READINGS, False),
+        Case(small, (1600, 200), 0.92, READINGS, False),
         Case(paper, (1600, 25), 1.0, 6, True),
     ]
 
