@@ -13,17 +13,20 @@ from descargan.training import TrainingResult
 from descargan.translator import Translator
 
 
-def load(folder: str | Path, weights: str = "last", device: str = "auto") -> Translator:
+def load(
+    folder: str | Path, weights: str = "last", device: str = "auto", dataset: str | None = None
+) -> Translator:
     """The trained networks of a run.
 
-    ``folder``: the ``save_dir`` of the run; ``weights``: its "last" or its "best". Raises
-    UserError, a ValueError, where there are none or they are damaged.
+    ``folder``: the ``save_dir`` of the run; ``weights``: its "last" or its "best"; ``dataset``: the
+    kind of data, where the folder holds runs of several. Raises UserError, a ValueError, where
+    there are none or they are damaged.
 
     >>> net = load("save_nets/pretrained")
     >>> result = net(array)                     # (H, W), or (B, H, W), of any size and range
     >>> for path, result in net.predict("new-images"): ...
     """
-    return Translator.load(folder, weights, device)
+    return Translator.load(folder, weights, device, dataset)
 
 
 def train(**options: object) -> TrainingResult:

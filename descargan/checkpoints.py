@@ -11,14 +11,13 @@ import io
 import json
 import pickle
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from descargan.errors import FileError, UserError
+from descargan.errors import FileError, UserError, warn
 from descargan.files import without_nan, write_atomically
 from descargan.kinds import KINDS
 from descargan.models import SIZE_MULTIPLE
@@ -215,7 +214,7 @@ class Run:
             if not self.previous_state.exists():
                 raise
             state = self.read_state(self.previous_state)
-            print(f"warning: {error}; going on from {self.previous_state}", file=sys.stderr)
+            warn(f"{error}; going on from {self.previous_state}")
             return state
 
     def read_state(self, path: Path) -> dict:

@@ -1,7 +1,7 @@
 """Kinds of map: what a generator draws, and what image and which difference map come of it.
 
 A kind owns no module, so that the names of the weights do not depend on it. A new kind is one entry
-of :data:`MAP_KINDS`.
+of :data:`MAP_KINDS`, and its name in ``options.TRANSLATIONS``.
 """
 
 from collections.abc import Callable
@@ -44,9 +44,11 @@ def upsample(drawn: Tensor, size: tuple[int, int]) -> Tensor:
 class MapKind(NamedTuple):
     """What a generator's heads draw, and what comes of it.
 
-    ``apply(images, drawn)`` is the translation (B, C, H, W). ``changes_input``: what is drawn is a
-    change of the input. Then it is nothing at initialisation, and the input goes in without noise,
-    which would be handed on and then added again, so that the critic could tell fakes by it.
+    ``apply(images, drawn)`` is the translation (B, C, H, W) of what is drawn (B, channels, h, w);
+    it brings that to the size of the images where it is smaller (``upsample``). ``changes_input``:
+    what is drawn is a change of the input. Then it is nothing at initialisation, and the input goes
+    in without noise, which would be handed on and then added again, so that the critic could tell
+    fakes by it.
     """
 
     apply: Callable[[Tensor, Tensor], Tensor]

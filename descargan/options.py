@@ -15,14 +15,16 @@ from descargan.cli import count, fraction, natural, port, positive, weight
 from descargan.errors import UserError
 from descargan.kinds import KINDS
 
-TRANSLATIONS = ("image", "additive", "deformation")  # the keys of maps.MAP_KINDS
+# The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
+TRANSLATIONS = ("image", "additive", "deformation")
 
 
 def option(default: object, help: str, **parsing: object) -> Any:
     """A field: its default, its text, and how the command line reads it.
 
-    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins, and
-    ``aliases``, other names of the option.
+    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins,
+    ``aliases``, other names of the option, and ``before``, what runs older than the option did,
+    where that is not the default.
     """
     return field(default=default, metadata={"help": help, **parsing})
 
@@ -99,6 +101,13 @@ class Options:
         "name of the folder of healthy images (default: healthy, control, normal, no finding ..)",
         metavar="NAME",
     )
+    scaling: str | None = option(
+        None,
+        "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
+        "body (default: minmax; with --recipe fast percentile, but for Synthetic)",
+        choices=("minmax", "percentile"),
+        before="minmax",
+    )
     flip: str | None = option(
         None,
         "random flips in training (default: both for Synthetic, else horizontal)",
@@ -125,24 +134,19 @@ class Options:
         choices=("batch", "instance"),
     )
 
-    epochs: int = number(
+    epochs: int = whole(
         500,
         "passes over the training images (default: 500)",
-        type=count,
         group="training (defaults: those of the paper's release)",
     )
-    batch_size: int = number(
-        10, "images per batch, in training and testing (default: 10)", type=count
-    )
+    batch_size: int = whole(10, "images per batch, in training and testing (default: 10)")
     learning_rate: float = number(1e-4, "of Adam, both networks (default: 0.0001)", type=positive)
     beta1: float = number(0.5, "of Adam (default: 0.5)", type=fraction)
     beta2: float = number(0.999, "of Adam (default: 0.999)", type=fraction)
     clip_norm: float = number(
         10.0, "largest norm of the gradient of each network (default: 10)", type=positive
     )
-    critic_steps: int = number(
-        5, "steps of the critic for one of the generator (default: 5)", type=count
-    )
+    critic_steps: int = whole(5, "steps of the critic for one of the generator (default: 5)")
     noise: float = number(
         0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)", type=weight
     )
@@ -244,6 +248,11 @@ FREE_OPTIONS = frozenset(
 )
 
 
+def before(name: str) -> object:
+    """What a run that is older than an option did."""
+    return FIELDS[name].metadata.get("before", FIELDS[name].default)
+
+
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:
     """Options given as keywords of a function, as the command line would have read them.
 
@@ -255,13 +264,16 @@ def checked(keywords: Mapping[str, object]) -> dict[str, object]:
             raise UserError(f"{name!r} is no option: see docs/options.md")
         entry = FIELDS[name]
         choices, kind = entry.metadata.get("choices"), entry.metadata.get("type")
+        if value is None and entry.default is None:
+            values[name] = None
+            continue
         if choices is not None and value not in choices:
             named = ", ".join(map(repr, choices))
             raise UserError(f"{name}={value!r}: choose one of {named}")
         if isinstance(entry.default, bool) and not isinstance(value, bool):
             raise UserError(f"{name}={value!r} must be True or False")
         try:
-            values[name] = value if value is None or kind is None else kind(str(value))
+            values[name] = value if kind is None else kind(str(value))
         except Exception as error:  # of argparse, with its sentence
             raise UserError(f"{name}: {error}") from None
     return values

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from descargan.data import as_it_is, find_files
+from descargan.data import as_it_is
 from descargan.errors import UserError
 from descargan.figures import overlay
 from descargan.files import write_atomically
-from descargan.images import read_image, scale_to_range
+from descargan.images import in_unit, read_image
+from descargan.layout import find_files
 from descargan.options import Options
 from descargan.translator import Result, Translator
 
@@ -60,7 +60,8 @@ def predict(options: Options, translator: Translator) -> int:
             row = {"file": name.as_posix(), "error": error}
             if result is not None:
                 row |= {"probability": result.probability, "anomaly_score": result.score}
-                write_images(results / name, original, result)
+                image = in_unit(original[None], translator.scaling)[0].numpy()
+                write_images(results / name, image, result)
             broken += bool(error)
             writer.writerow(row)
             file.flush()
@@ -86,10 +87,9 @@ def translate_files(
             yield original, None if error else next(results), error
 
 
-def write_images(target: Path, original: np.ndarray, result: Result) -> None:
-    """The three files of an image, at its own size (H, W), each written as a whole."""
+def write_images(target: Path, image: np.ndarray, result: Result) -> None:
+    """The three files of an image (H, W) in [-1, 1], at its own size, each written as a whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    image = scale_to_range(torch.from_numpy(original.astype(np.float32))[None, None])[0, 0].numpy()
     grey = np.rint(255 * np.clip((result.healthy + 1) / 2, 0, 1)).astype(np.uint8)
     buffer = io.BytesIO()
     np.save(buffer, result.difference)

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from descargan.checkpoints import Run, find_run, read_weights, sizes_of
 from descargan.distributed import restarts
-from descargan.errors import UserError
+from descargan.errors import UserError, warn
 from descargan.kinds import KINDS
-from descargan.options import FIELDS, FREE_OPTIONS, RECIPES, Options, as_json
+from descargan.options import FIELDS, FREE_OPTIONS, RECIPES, Options, before
 
 # What a run's weights depend on beside their sizes, and how it is tested.
-HANDED_DOWN = ("healthy_class", "translation", "generator_norm", "flip", "average_flips")
-OF_THE_WEIGHTS = ("translation", "generator_norm")
+HANDED_DOWN = (
+    *("healthy_class", "scaling", "flip", "average_flips"),
+    *("translation", "generator_norm"),
+)
+OF_THE_WEIGHTS = ("translation", "generator_norm", "scaling")
 
 
 def settle(typed: Mapping[str, object]) -> Options:
@@ -37,8 +40,10 @@ def settle(typed: Mapping[str, object]) -> Options:
         elif run.is_resumable():
             options = settle_resumed(options, typed, run)
     kind = KINDS[options.dataset]
+    robust = options.recipe == "fast" and not kind.prepared
     return replace(
         options,
+        scaling=options.scaling or ("percentile" if robust else "minmax"),
         dataset_path=Path(kind.folder) if options.dataset_path is None else options.dataset_path,
         flip=kind.flip if options.flip is None else options.flip,
     )
@@ -50,6 +55,8 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
         run = shipped(run)
     generator, discriminator = map(read_weights, run.weights(options.weights))
     saved = run.read_description()["options"]
+    if saved:
+        saved = {**{name: before(name) for name in HANDED_DOWN}, **saved}
     for name in OF_THE_WEIGHTS:
         if name in saved and typed.get(name, saved[name]) != saved[name]:
             raise UserError(
@@ -64,15 +71,19 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
 
 def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> Options:
     """The options of a run that goes on. What its file lacks was not there: the default then."""
-    saved = {k: v for k, v in run.read_description()["options"].items() if k in FIELDS}
-    fixed = {k: v for k, v in saved.items() if k not in FREE_OPTIONS}
+    saved = run.read_description()["options"]
+    if unknown := sorted(saved.keys() - FIELDS.keys()):
+        warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
+    fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in FREE_OPTIONS}
     kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
     if "dataset_path" in kept:
         kept["dataset_path"] = Path(kept["dataset_path"])
-    resumed = {"resume": options.resume, "dataset": run.dataset}
-    options = Options(**{**resumed, **fixed, **kept, **typed})
+    resumed = {"resume": options.resume}
+    options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
+    if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):
+        warn(f"the learning rate now falls over {options.epochs} epochs, not {kept['epochs']}")
     for name, value in fixed.items():
-        if as_json(options)[name] != value:
+        if name in typed and typed[name] != value:
             raise UserError(
                 f"--{name.replace('_', '-')} is {value} in the run that --resume goes on with: "
                 "leave it out, or train into another --save-dir"

@@ -28,7 +28,7 @@ class Player(NamedTuple):
 class TrainingState:
     """All that training changes: both players, the averaged generator and the iteration.
 
-    The one place that knows the layout of a training state on disk.
+    The one place that knows the layout of what training changes, on disk.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class TrainingState:
             make_player(network, options, device) for network in (generator, discriminator)
         )
         self.iteration = 0
-        self.averaged = copy.deepcopy(generator) if options.average else generator
         for player in self.players:
             same_weights(player.network, process)
+        self.averaged = copy.deepcopy(generator) if options.average else generator
 
     @property
     def players(self) -> tuple[Player, Player]:
@@ -60,8 +60,8 @@ class TrainingState:
             for group in player.optimizer.param_groups:
                 group["lr"] = rate
 
-    def follow(self, decay: float) -> None:
-        """Move the averaged weights towards the generator's."""
+    def update_average(self, decay: float) -> None:
+        """Move the averaged weights towards the generator's; statistics are never read."""
         ours, theirs = self.averaged.parameters(), self.generator.network.parameters()
         with torch.no_grad():
             torch._foreach_lerp_(list(ours), list(theirs), 1 - decay)
@@ -212,15 +212,15 @@ def generator_step(
     player = state.generator
     leaves = [translation.detach().requires_grad_() for translation in translations]
     player.optimizer.zero_grad()
-    terms, of_critic = judge(state, batch, leaves, options)
-    more, of_images, of_change = compare(state, batch, leaves, options)
+    terms, of_critic = critic_terms(state, batch, leaves, options)
+    more, of_images, of_change = image_terms(state, batch, leaves, options)
     torch.autograd.backward(translations, [leaf.grad for leaf in leaves])
     norm = apply_gradients(player, options.clip_norm, batch.process)
     total = {"generator/total": of_critic + of_images + of_change}
     return {**total, **terms, **more, "generator/gradient norm": norm}
 
 
-def judge(
+def critic_terms(
     state: TrainingState, batch: Batch, leaves: list[Tensor], options: Options
 ) -> tuple[Terms, Tensor]:
     """What critic and classifier say of the translations, ``leaves``, which get its gradient.
@@ -248,12 +248,13 @@ def judge(
     return terms, total.detach()
 
 
-def compare(
+def image_terms(
     state: TrainingState, batch: Batch, leaves: list[Tensor], options: Options
 ) -> tuple[Terms, Tensor, Tensor]:
     """How far the translations, ``leaves``, are from the images; they get its gradient.
 
-    Returns the terms, and the weighted sums of those by class and of the change.
+    Returns the terms, and the weighted sums of those that are summed over the classes by their
+    counts, and of the change, which is a mean over the images of this process.
     """
     generator, real, noise = state.generator.network, batch.real, batch.noise
     with autocast(real.device, options.amp):
@@ -261,6 +262,7 @@ def compare(
         own, other = (torch.where(healthy, *pair) for pair in (leaves, leaves[::-1]))
         source = other if generator.kind.changes_input else other + noise
         back = generator(source, batch.classes) + noise
+    # As the images, the translations are compared with their noise.
     own, other, back = (x.to(real.dtype) for x in (own + noise, other + noise, back))
     identity = losses.identity_loss(real, own, batch.classes, batch.counts)
     reconstruction = losses.reconstruction_loss(real, back, batch.classes, batch.counts)
@@ -281,11 +283,12 @@ def compare(
 def apply_gradients(player: Player, clip_norm: float, process: Process) -> Tensor:
     """Average the gradient of a network over the processes, clip it to a norm, and step.
 
-    Returns the norm before clipping.
+    Returns the norm before clipping; 0 of a step that a scaler skips.
     """
     average_gradients(player.network, process)
     player.scaler.unscale_(player.optimizer)
     norm = nn.utils.clip_grad_norm_(player.network.parameters(), clip_norm)
     player.scaler.step(player.optimizer)
     player.scaler.update()
-    return norm
+    # A scaler (of float16) finds its scale by steps that overflow, which it skips: no fault.
+    return norm.nan_to_num(nan=0.0, posinf=0.0) if player.scaler.is_enabled() else norm

@@ -1,8 +1,8 @@
-"""The training loop: critic and classifier at every iteration, the generator at every fifth.
+"""The training loop: critic and classifier at every iteration, the generator at some of them.
 
 The random numbers of an iteration (flips, noise, interpolation factors, dropout) are a function of
-the seed and the iteration alone, and the order of the images of the seed and the epoch. So a run
-resumed at any iteration goes on exactly as if it had not been stopped.
+the seed, the iteration and the process alone, and the order of the images of the seed and the
+epoch. So a run resumed at any iteration goes on exactly as if it had not been stopped.
 """
 
 import io
@@ -28,7 +28,7 @@ from descargan.dashboard import Dashboard, connected
 from descargan.data import ImageDataset, load, random_flips, random_stream, shuffled_batches
 from descargan.device import enough_memory
 from descargan.distributed import Process, average, largest
-from descargan.errors import UserError
+from descargan.errors import UserError, warn
 from descargan.evaluation import example_batch, translate_examples, validate
 from descargan.figures import example_figure, save_figure
 from descargan.files import write_atomically, write_json
@@ -64,6 +64,11 @@ class Training:
         self.fingerprint = self.images.fingerprint()
         self.whole_batch = options.batch_size * process.world
         self.per_epoch = len(self.batches_of(0))
+        if not self.per_epoch:
+            raise UserError(
+                f"{len(self.images)} training images are too few for {process.world} processes: "
+                "start fewer"
+            )
         self.length = options.epochs * self.per_epoch
         self.state = TrainingState(*networks, options, device, process)
         self.examples = example_batch(self.validation)
@@ -97,6 +102,11 @@ class Training:
             f"{self.per_epoch} iterations of {self.whole_batch} an epoch, on "
             f"{self.process.world} x {self.device.type}; writing to {self.run.folder}"
         )
+        if self.length < self.options.critic_steps:
+            warn(
+                f"{self.length} iterations are fewer than --critic-steps "
+                f"{self.options.critic_steps}: the generator takes no step; pass more --epochs"
+            )
         if self.state.iteration == 0:
             self.check_on_validation()  # the untrained networks, to compare with
 
@@ -170,7 +180,7 @@ class Training:
         with_generator = state.iteration % options.critic_steps == 0
         terms = train_step(state, batch, options, with_generator)
         if with_generator and options.average:
-            state.follow(options.average)
+            state.update_average(options.average)
         return terms
 
     def loop(self, stopped_by: list[int], progress: tqdm) -> int:
@@ -186,7 +196,7 @@ class Training:
                 at = state.iteration
                 due = at % options.log_every == 0 or at % self.per_epoch == 0
                 if due or (stopped_by and process.world == 1):
-                    means = fetch(pending, self.run, process)
+                    means = mean_terms(pending, self.run, process)
                     pending.clear()
                     self.record("losses", means)
                     latest |= means
@@ -219,7 +229,7 @@ def train(options: Options, device: torch.device, process: Process) -> TrainingR
             stop = training.loop(stopped_by, bar)
     history = run.read_metrics()
     if process.is_first and stop:
-        command = resume_command(options)
+        command = resume_command(options, process)
         print(f"stopped and saved at iteration {state.iteration}; to go on: {command}")
     elif process.is_first:
         print_progress([line for line in history if line["kind"] == "validation"])
@@ -234,6 +244,8 @@ def best_choice(run: Run) -> float:
 
 def print_progress(validations: list[dict]) -> None:
     """What training has changed on the validation split, from the first epoch to the last."""
+    if not validations:
+        return
     first, last = validations[0], validations[-1]
     print(f"{'validation':<40}{'epoch':>6} {first['epoch']:<6g}{'epoch':>6} {last['epoch']:<6g}")
     for name, value in last.items():
@@ -254,7 +266,7 @@ def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: float) -> Non
     )
 
 
-def fetch(pending: list[tuple[int, Terms]], run: Run, process: Process) -> dict[str, float]:
+def mean_terms(pending: list[tuple[int, Terms]], run: Run, process: Process) -> dict[str, float]:
     """Means of the loss terms since the last record, over the processes, in one transfer.
 
     Raises UserError on the first value that is not finite.
@@ -299,8 +311,9 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def resume_command(options: Options) -> str:
-    command = f"python main.py --resume --save-dir {shlex.quote(str(options.save_dir))}"
+def resume_command(options: Options, process: Process) -> str:
+    launcher = "python" if process.world == 1 else f"torchrun --nproc-per-node={process.world}"
+    command = f"{launcher} main.py --resume --save-dir {shlex.quote(str(options.save_dir))}"
     return command if options.dataset == "Synthetic" else f"{command} --dataset {options.dataset}"
 
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY
 from descargan.checkpoints import Run, load_weights
-from descargan.data import ImageDataset, find_files, load
+from descargan.data import ImageDataset, load
 from descargan.device import choose_device
 from descargan.errors import UserError
-from descargan.images import fit, read_image, scale_to_range, unfit
+from descargan.images import fit, in_unit, read_image, unfit
 from descargan.layers import evaluating
+from descargan.layout import find_files
 from descargan.maps import upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
@@ -47,9 +48,10 @@ class Translations(NamedTuple):
 class Result:
     """What the networks make of one image (H, W), or of several of one size (B, H, W).
 
-    ``healthy`` is the pseudo-healthy image in [-1, 1] and ``difference`` the difference map, in
-    [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where the generator moves
-    tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from, else None.
+    ``healthy`` is the pseudo-healthy image, in the unit of images in [-1, 1], and ``difference``
+    the difference map, in [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where
+    the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
+    (under averaged flips the mean over them), else None.
     ``probability`` of disease and ``score``, mean |difference| over the networks' own size, are
     numbers, or arrays (B,).
     """
@@ -65,7 +67,7 @@ class Translator:
     """Generator and discriminator on a device, ready to translate.
 
     A translation is the mean over ``flips``, the axes of (B, C, H, W) that images are flipped along
-    before it and back after it.
+    before it and back after it. ``scaling``: how intensities of originals come to [-1, 1].
 
     >>> translator = Translator.load("save_nets/pretrained")
     >>> result = translator(array)
@@ -77,33 +79,41 @@ class Translator:
         discriminator: Discriminator,
         device: torch.device | None = None,
         flips: Sequence[Sequence[int]] = ((),),
+        scaling: str = "minmax",
     ) -> None:
         self.device = device or torch.device("cpu")
         self.generator, self.discriminator = (
             network.to(self.device, memory_format=torch.channels_last)
             for network in (generator, discriminator)
         )
-        self.flips = flips
+        self.flips, self.scaling = flips, scaling
 
     @classmethod
-    def load(cls, folder: str | Path, weights: str = "last", device: str = "auto") -> "Translator":
+    def load(
+        cls,
+        folder: str | Path,
+        weights: str = "last",
+        device: str = "auto",
+        dataset: str | None = None,
+    ) -> "Translator":
         """The networks of the run in a folder: its "last" weights or its "best".
 
-        Raises UserError where there are none, or they are damaged.
+        ``dataset``: the kind of data, where the folder holds runs of several. Raises UserError
+        where there are none, or they are damaged.
         """
         settings = {"mode": "test", "save_dir": Path(folder), "weights": weights, "device": device}
-        return cls.of(settle(settings))
+        return cls.of(settle(settings if dataset is None else {**settings, "dataset": dataset}))
 
     @classmethod
     def of(cls, options: Options) -> "Translator":
-        """The networks that options name: ``save_dir``, ``dataset``, ``weights``, ``device``."""
+        """The networks of the run that settled options name, on the device that they name."""
         device = choose_device(options.device)
         networks = build_networks(options)
         files = Run(options.save_dir, options.dataset).weights(options.weights)
         for network, file in zip(networks, files, strict=True):
             load_weights(network, file)
             network.eval()
-        return cls(*networks, device, averaged_flips(options))
+        return cls(*networks, device, averaged_flips(options), options.scaling)
 
     @property
     def size(self) -> int:
@@ -175,8 +185,10 @@ class Translator:
 
     def translate_originals(self, originals: Sequence[np.ndarray]) -> list[Result]:
         """Translate images (H, W), each of its own size; results are of that size."""
-        fitted = [fit(image[None], self.size).astype(np.float32) for image in originals]
-        batch = self.translate(scale_to_range(torch.from_numpy(np.stack(fitted))))
+        fitted = [
+            in_unit(fit(image[None], self.size), self.scaling, image[None]) for image in originals
+        ]
+        batch = self.translate(torch.stack(fitted))
         columns = [x[:, 0].cpu().numpy() for x in (batch.healthy, batch.difference)]
         columns += [batch.probability.tolist(), batch.score.tolist()]
         flows = [None] * len(fitted) if batch.flow is None else list(batch.flow.cpu().numpy())

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from descargan.steps import Batch, Player, critic_step
 def torchrun(*arguments, processes=2):
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
+    with tempfile.TemporaryDirectory() as temporary:  # torchrun leaves a folder of logs there
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": temporary}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+        )
 
 
 WORKER = """

@@ -16,7 +16,6 @@ from conftest import ROOT, TINY, assert_refused, program, start, succeed
 
 import create_synthetic_dataset
 from descargan import metrics, training
-from descargan.arguments import build_parser
 from descargan.checkpoints import write_file
 from descargan.options import FIELDS, RECIPES
 
@@ -368,10 +367,3 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(synth
 def test_both_scripts_say_what_they_do():
     for script in ("main.py", "create_synthetic_dataset.py"):
         assert "usage: " in succeed(script, "--help").stdout
-
-
-def test_the_readme_lists_every_option():
-    table = (ROOT / "README.md").read_text()
-    for action in build_parser()._actions:
-        for name in action.option_strings:
-            assert name in ("-h", "--help") or f"`{name}`" in table, name

@@ -8,8 +8,9 @@ from torch import nn
 from descargan import DISEASED, HEALTHY
 from descargan.errors import UserError
 from descargan.layers import BatchNorm, UpsampledConv, evaluating
-from descargan.maps import deform
+from descargan.maps import MAP_KINDS, deform
 from descargan.models import Discriminator, Generator
+from descargan.options import TRANSLATIONS
 
 
 def parameters(network: nn.Module) -> int:
@@ -163,7 +164,14 @@ def test_initialisation_is_kaiming_in_the_generator_and_xavier_in_the_discrimina
     assert not conv.bias.any()
 
 
-@pytest.mark.parametrize("translation", ["additive", "deformation"])
+CHANGES = [name for name, kind in MAP_KINDS.items() if kind.changes_input]
+
+
+def test_every_kind_of_map_is_an_option():
+    assert tuple(MAP_KINDS) == TRANSLATIONS
+
+
+@pytest.mark.parametrize("translation", CHANGES)
 def test_a_generator_of_changes_starts_at_the_identity(translation, images):
     generator = Generator(base_filters=2, translation=translation)
     for c in (HEALTHY, DISEASED):
