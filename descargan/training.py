@@ -26,6 +26,7 @@ from descargan import __version__
 from descargan.checkpoints import Run
 from descargan.dashboard import Dashboard, connected
 from descargan.data import ImageDataset, load, random_flips, random_stream, shuffled_batches
+from descargan.device import enough_memory
 from descargan.distributed import Process, average, largest
 from descargan.errors import UserError, warn
 from descargan.evaluation import example_batch, translate_examples, validate
@@ -223,11 +224,13 @@ class Training:
 def train(options: Options, device: torch.device, process: Process) -> TrainingResult:
     """Train both networks and save them to ``options.save_dir`` after each epoch.
 
-    Raises UserError where a loss is no longer finite, or the run to resume does not fit.
+    Raises UserError where a loss is no longer finite, the memory of the GPU is full, or the run to
+    resume does not fit.
     """
-    training = Training(options, device, process)
+    with enough_memory():
+        training = Training(options, device, process)
     run, state = training.run, training.state
-    with connected(options, process) as dashboard:
+    with connected(options, process) as dashboard, enough_memory():
         training.begin(dashboard)
         settings = {"total": training.length, "initial": state.iteration, "unit": "it"}
         with stop_on_signals() as stopped_by, tqdm(**settings, disable=not process.is_first) as bar:
