@@ -18,7 +18,7 @@ from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
 from descargan.conversion import Item
 from descargan.errors import UserError
-from descargan.masks import find_masks
+from descargan.outlines import find_masks
 from descargan.preparation import (
     Source,
     add_options,

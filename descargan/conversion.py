@@ -12,7 +12,7 @@ from descargan import DISEASED, HEALTHY
 from descargan.errors import UserError
 from descargan.files import naming
 from descargan.images import fit, read_image
-from descargan.masks import Box, draw_boxes, fit_mask, read_mask
+from descargan.outlines import Box, draw_boxes, fit_mask, read_mask
 
 MASKS = "masks"  # folder beside the two class folders
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from descargan.errors import UserError
-from descargan.masks import Box, draw_boxes, find_masks, fit_mask, read_mask
+from descargan.outlines import Box, draw_boxes, find_masks, fit_mask, read_mask
 
 LESION = np.zeros((20, 30), bool)
 LESION[4:10, 5:17] = True
