@@ -1,0 +1,46 @@
+"""Masks of a disease: any picture of two values, fitted to an image's size by area."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from descargan.errors import UserError
+from descargan.geometry import padding
+from descargan.images import read_image
+from descargan.volumes import read_volume, slice_name, slices
+
+FEW = 16  # values; a mask of more of them is smoothed or compressed, and not labelled
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask file as bool (H, W): 0/1, 0/255, labels 0, 1, 2, ..., colour, or .npy.
+
+    Not 0 is diseased. Where there are more than FEW values, as after JPEG or smoothing, what is at
+    least half of the greatest is. Raises UserError for values below 0.
+    """
+    mask = read_image(path)[0]
+    if mask.min() < 0:
+        raise UserError(f"{path} holds values below 0 and is no mask: save 0 and 255")
+    few = len(np.unique(mask)) <= FEW
+    return mask > 0 if few else mask >= mask.max() / 2
+
+
+def read_masks(path: Path, axis: str = "axial") -> dict[str, np.ndarray]:
+    """The masks of a NIfTI volume, not 0 being diseased, by the names of ``read_slices``.
+
+    bool (H, W); where pixels are made square, diseased is what is at least half of it.
+    """
+    volume = read_volume(path)
+    diseased = volume._replace(array=(volume.array > 0).astype(np.float32))
+    return {slice_name(axis, n): mask >= 0.5 for n, mask in slices(diseased, axis).items()}
+
+
+def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask (H, W) as :func:`descargan.images.fit` fits its image: bool (size, size).
+
+    A pixel is diseased where at least half of its area is.
+    """
+    padded = np.pad(mask.astype(np.float32), padding(*mask.shape))
+    area = Image.fromarray(padded).resize((size, size), Image.BOX)
+    return np.asarray(area) >= 0.5
