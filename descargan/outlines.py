@@ -1,22 +1,13 @@
-"""Outlines of what is diseased: read from a picture or drawn from boxes, fitted to the networks.
-
-A mask is bool (H, W), True on the lesion. It is never interpolated to grey: a pixel of a smaller
-mask belongs to the lesion where at least half of its area does.
-"""
+"""Outlines of what is diseased, on their way to masks: files found by name, boxes drawn."""
 
 from collections import Counter
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from descargan.errors import UserError
-from descargan.images import padding, read_image
 from descargan.scanning import scan
-
-MOST_LABELS = 8  # more values than these are grey, not labels of kinds of tissue
-EDGE, EDGE_SHARE = 0.1, 0.05  # lossy compression leaves few pixels between the two extremes
 
 
 class Box(NamedTuple):
@@ -26,22 +17,6 @@ class Box(NamedTuple):
     y: float
     width: float
     height: float
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """The outline in a picture of any depth: 0 and 1, 0 and 255, numbered labels, or colours.
-
-    Everything but 0 is lesion. A picture with more than 8 values is a mask only where all but 5 %
-    of its pixels are within 10 % of its darkest or brightest value, as JPEG leaves them; the middle
-    divides it then. Raises UserError where it is no mask.
-    """
-    grey = read_image(path)[0].astype(np.float32)
-    if len(np.unique(grey)) <= MOST_LABELS:
-        return grey != 0
-    share = (grey - grey.min()) / (grey.max() - grey.min())
-    if ((share > EDGE) & (share < 1 - EDGE)).mean() > EDGE_SHARE:
-        raise UserError(f"{path} is no mask but a picture in grey: a mask has two values")
-    return share >= 0.5
 
 
 def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]:
@@ -55,13 +30,13 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
         raise UserError(f"{folder} is no folder: see --masks")
     files: dict[str, list[str]] = {}
     for path in scan(folder)[0]:
-        for name in {path.relative_to(folder).with_suffix("").as_posix(), path.stem}:
+        for name in {bare(path.relative_to(folder)), bare(path.name)}:
             files.setdefault(name, []).append(str(path))
-    names = Counter(PurePath(image).stem for image in images)
+    names = Counter(bare(PurePath(image).name) for image in images)
     result: list[str | None] = []
-    for image in map(PurePath, images):
-        candidates = [image.with_suffix("").as_posix() + suffix]
-        candidates += [image.stem + suffix] if names[image.stem] == 1 else []
+    for image in images:
+        name = bare(PurePath(image).name)
+        candidates = [bare(image) + suffix, *([name + suffix] if names[name] == 1 else [])]
         found = next((files[name] for name in candidates if name in files), [None])
         if len(found) > 1:
             raise UserError(f"{found[0]} and {found[1]} are both masks of {image}: remove one")
@@ -69,9 +44,17 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
     if not any(result):
         raise UserError(
             f"no image has a mask in {folder}: {images[0]} would have one named "
-            f"{PurePath(images[0]).stem}{suffix}.png (see --mask-suffix)"
+            f"{bare(PurePath(images[0]).name)}{suffix}.png (see --mask-suffix)"
         )
     return result
+
+
+def bare(path: PurePath | str) -> str:
+    """A path without its suffix, of which .nii.gz has two."""
+    path = PurePath(path)
+    if path.name.lower().endswith(".nii.gz"):
+        path = path.with_suffix("")
+    return path.with_suffix("").as_posix()
 
 
 def draw_boxes(boxes: list[Box], height: int, width: int) -> np.ndarray:
@@ -92,12 +75,3 @@ def draw_boxes(boxes: list[Box], height: int, width: int) -> np.ndarray:
             )
         mask |= (x >= box.x) & (x < right) & (y >= box.y) & (y < bottom)
     return mask
-
-
-def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """(H, W) padded to a square as :func:`descargan.images.fit` does, then bool (size, size)."""
-    square = np.pad(mask, padding(*mask.shape))
-    if len(square) == size:
-        return square
-    area = Image.fromarray(square.astype(np.float32)).resize((size, size), Image.BOX)
-    return np.asarray(area) >= 0.5 - 1e-6  # halves are not exact in float32
