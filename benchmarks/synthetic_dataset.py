@@ -1,7 +1,7 @@
 """The synthetic data set: how fast it is made, and whether anything but anatomy gives disease away.
 
-    python benchmarks/synthetic_dataset.py
-    python benchmarks/synthetic_dataset.py --sheet docs/synthetic.png
+    python -m benchmarks.synthetic_dataset
+    python -m benchmarks.synthetic_dataset --sheet docs/synthetic.png
 
 prints milliseconds an image on one core, against a plain painting of the waves ring by ring;
 images a second at 1 and 2 processes; and the cross-validated AUROC of classifiers that see nothing
@@ -9,7 +9,6 @@ but brightness, contrast, histogram or border of the images.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from functools import partial
@@ -22,7 +21,6 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import create_synthetic_dataset as synthetic
 from descargan.figures import example_figure, save_figure
 

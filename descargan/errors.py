@@ -1,4 +1,6 @@
-"""The exceptions that a user is meant to read."""
+"""The exceptions and warnings that a user is meant to read."""
+
+import sys
 
 
 class UserError(ValueError):
@@ -10,3 +12,8 @@ class UserError(ValueError):
 
 class FileError(UserError, OSError):
     """A file or folder that is missing, damaged, or cannot be written."""
+
+
+def warn(message: str) -> None:
+    """Print a sentence that the user should know of; the program goes on."""
+    print(f"warning: {message}", file=sys.stderr)

@@ -12,7 +12,7 @@ from descargan import dicom
 from descargan.errors import UserError
 from descargan.geometry import padding, resize
 from descargan.pictures import is_tiff, read_pages, read_picture
-from descargan.scaling import SMALLEST, without_no_data
+from descargan.scaling import SMALLEST, intensity_range, scale, without_no_data
 from descargan.volumes import AXES, is_volume, read_volume, slice_name, slices
 from descargan.volumes import SUFFIXES as VOLUMES
 
@@ -167,6 +167,15 @@ def read_npy(path: Path) -> np.ndarray:
             f"{path} has shape {shape}: (H, W), (1, H, W), (H, W, 1) or (2, H, W) are read"
         )
     return array
+
+
+def in_unit(image: np.ndarray, scaling: str, range_of: np.ndarray | None = None) -> Tensor:
+    """An image (1, H, W) as float32 in [-1, 1]; by percentiles of ``range_of``, of which it is a
+    resized copy, where given."""
+    if scaling == "minmax":
+        return scale_to_range(torch.from_numpy(image.astype(np.float32))[None])[0]
+    low, high = intensity_range(image if range_of is None else range_of, scaling)
+    return torch.from_numpy(scale(image, low, high))
 
 
 def range_scaling(images: Tensor) -> tuple[Tensor, Tensor]:

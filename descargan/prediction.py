@@ -1,27 +1,35 @@
-"""Predict mode: images without labels, one or many, to maps, probabilities and scores."""
+"""Predict mode: images without labels, one or many, to maps, masks, probabilities and scores."""
 
-import argparse
-import csv
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from descargan.data import SUFFIXES, as_it_is
-from descargan.errors import UserError
-from descargan.evaluation import arrays, averaged_flips, translate
-from descargan.figures import overlay
-from descargan.images import fit, read_image, scale_to_range, unfit
-from descargan.models import Discriminator, Generator
+from descargan import CLASS_NAMES
+from descargan.checkpoints import Run
+from descargan.data import as_it_is
+from descargan.errors import UserError, warn
+from descargan.figures import grey, mask_picture, overlay
+from descargan.files import naming, write_atomically, write_table
+from descargan.images import in_unit, read_image
+from descargan.layout import find_files
+from descargan.likeness import Likeness, read_likeness
+from descargan.names import PREDICTIONS, printable, result_name
+from descargan.options import Options
+from descargan.reading import Reading, reading_of
+from descargan.report import Card, Gallery, write_report
+from descargan.translator import Result, Translator
 
-FIELDS = ("file", "probability", "anomaly_score", "error")
+FIELDS = ("file", "predicted", "probability", "anomaly_score", "unlike_training", "error")
+Row = dict[str, str | int | float]
 
 
 class Files(Dataset):
-    """Image files of any size; a batch is a list of (original (1, H, W), what is wrong)."""
+    """Image files of any size; a batch is a list of (original (H, W), what is wrong)."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -31,115 +39,129 @@ class Files(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray | None, str]:
         try:
-            return read_image(self.paths[index])[:1], ""
+            return read_image(self.paths[index])[0], ""
         except UserError as error:
             return None, str(error)
 
 
-def find_files(source: Path) -> list[Path]:
-    """A file itself, or the images below a folder. Raises UserError where there is none."""
-    if source.is_file():
-        return [source]
-    suffixes = SUFFIXES["Chexpert"]
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-    if not found:
-        problem = f"holds no image ({', '.join(suffixes)})" if source.is_dir() else "does not exist"
-        raise UserError(f"{source} {problem}: pass a file or a folder to --input")
-    return found
-
-
-def predict(
-    generator: Generator,
-    discriminator: Discriminator,
-    options: argparse.Namespace,
-    device: torch.device,
-) -> int:
-    """Write maps, pictures and ``predictions.csv`` to ``options.results_dir``.
+def predict(options: Options, translator: Translator) -> int:
+    """Write maps, pictures, ``predictions.csv`` and ``report.html`` to ``options.results_dir``.
 
     For FILE, at the file's own size: FILE.healthy.png, the pseudo-healthy image; FILE.map.npy, the
-    difference map, float32 (H, W); FILE.overlay.png, the map over the image. A file that cannot be
-    read is a row with its error.
+    difference map, float32 (H, W); FILE.overlay.png, the map over the image; FILE.mask.png, white
+    where |difference map| is over the threshold, if there is one. A file that cannot be read is a
+    row with its error. Returns how many there were. Raises UserError where none can be read.
     """
-    for network in (generator, discriminator):
-        network.to(device, memory_format=torch.channels_last)
     paths = find_files(options.input)
     folder = options.input if options.input.is_dir() else options.input.parent
-    results: Path = options.results_dir
-    results.mkdir(parents=True, exist_ok=True)
+    run, results = Run(options.save_dir, options.dataset), options.results_dir
+    reading, likeness = reading_of(options), read_likeness(run.likeness)
+    with naming(results):
+        results.mkdir(parents=True, exist_ok=True)
+    rows, gallery = [], Gallery()
+    found = translate_files(translator, paths, options, likeness)
+    try:
+        for path, (original, result, said) in zip(tqdm(paths, unit="image"), found, strict=True):
+            name = path.relative_to(folder)
+            rows.append({"file": printable(name.as_posix()), **said})
+            if result is not None:
+                image = in_unit(original[None], translator.scaling)[0].numpy()
+                write_images(results / name, image, result, reading)
+                gallery.add(describe_card(rows[-1], image, result, reading))
+    finally:
+        write_table(
+            results / PREDICTIONS, FIELDS, ([row.get(name, "") for name in FIELDS] for row in rows)
+        )
+    return conclude(options, rows, gallery, reading)
+
+
+def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Reading) -> int:
+    """Write the report and say what there is to say. Returns how many files cannot be read."""
+    table = options.results_dir / PREDICTIONS
+    broken = sum(bool(row["error"]) for row in rows)
+    if broken == len(rows):
+        raise UserError(f"none of the {broken} images can be read: see 'error' in {table}")
+    unlike = sum(row.get("unlike_training") == 1 for row in rows)
+    notes = [note for note in (reading.reason, unlike_sentence(unlike, len(rows))) if note]
+    for note in notes:
+        warn(note)
+    report = write_report(options, f"{len(rows)} images", gallery, notes)
+    print(f"{len(rows)} images, {broken} of them unreadable; written to {table}; open {report}")
+    return broken
+
+
+def unlike_sentence(unlike: int, number: int) -> str:
+    if not unlike:
+        return ""
+    return (
+        f"{unlike} of {number} images are unlike those that the networks were trained on "
+        "(column unlike_training): what is said of them means nothing"
+    )
+
+
+def translate_files(
+    translator: Translator, paths: list[Path], options: Options, likeness: Likeness | None
+) -> Iterator[tuple[np.ndarray | None, Result | None, Row]]:
+    """For each file the image (H, W), its result, and what is said of it; or what is wrong."""
     loader = DataLoader(
         Files(paths),
         batch_size=options.batch_size,
         collate_fn=as_it_is,
         num_workers=options.workers if len(paths) > options.batch_size else 0,
     )
-    broken = 0
-    table = results / "predictions.csv"
-    with table.open("w", newline="") as file, tqdm(total=len(paths), unit="image") as progress:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        names = (path.relative_to(folder) for path in paths)
-        for batch in loader:
-            readable = [original for original, error in batch if not error]
-            outcomes = iter(
-                translate_originals(generator, discriminator, readable, options, device)
-            )
-            for original, error in batch:
-                name = next(names)
-                row = {"file": name.as_posix(), "error": error}
-                if original is not None:
-                    healthy, difference, row["probability"], row["anomaly_score"] = next(outcomes)
-                    write_images(results / name, original[0], healthy, difference)
-                broken += bool(error)
-                writer.writerow(row)
-            file.flush()
-            progress.update(len(batch))
-    print(f"{len(paths)} images, {broken} of them unreadable; written to {table}")
-    return 0
+    for batch in loader:
+        readable = [original for original, error in batch if not error]
+        results = iter(translator.translate_originals(readable) if readable else ())
+        unlike = iter(())
+        if likeness is not None and readable:
+            unlike = iter(likeness.is_unlike(translator.as_input(readable)))
+        for original, error in batch:
+            if error:
+                yield original, None, {"error": printable(error)}
+                continue
+            result, flag = next(results), next(unlike, None)
+            row: Row = {
+                "predicted": int(result.probability > 0.5),
+                "probability": result.probability,
+                "anomaly_score": result.score,
+                "unlike_training": "" if flag is None else int(flag),
+                "error": "",
+            }
+            yield original, result, row
 
 
-def translate_originals(
-    generator: Generator,
-    discriminator: Discriminator,
-    originals: list[np.ndarray],
-    options: argparse.Namespace,
-    device: torch.device,
-) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
-    """Pseudo-healthy image, difference map, probability and anomaly score of each (1, H, W)."""
-    if not originals:
-        return []
-    fitted = [fit(original, options.image_size).astype(np.float32) for original in originals]
-    images = scale_to_range(torch.from_numpy(np.stack(fitted)))
-    images = images.to(device, memory_format=torch.channels_last)
-    classes = torch.zeros(len(images), dtype=torch.long)
-    batch = translate(
-        generator,
-        discriminator,
-        images,
-        torch.zeros_like(images),
-        classes,
-        flips=averaged_flips(options),
-    )
-    scores = batch.difference.abs().mean(dim=(1, 2, 3))
-    return list(
-        zip(
-            arrays(batch.healthy),
-            arrays(batch.difference),
-            batch.probability.tolist(),
-            scores.tolist(),
-            strict=True,
-        )
-    )
+def write_images(target: Path, image: np.ndarray, result: Result, reading: Reading) -> None:
+    """The files of an image (H, W) in [-1, 1], at its own size, each written as a whole."""
+
+    def write(ending: str, content: bytes) -> None:
+        write_atomically(target.parent / result_name(target.name, ending), content)
+
+    with naming(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, result.difference)
+    write(".map.npy", buffer.getvalue())
+    write(".healthy.png", png(grey(result.healthy)))
+    write(".overlay.png", png(overlay(image, result.difference)))
+    if reading.threshold is not None:
+        write(".mask.png", png(mask_picture(result.difference, reading.threshold)))
 
 
-def write_images(
-    target: Path, original: np.ndarray, healthy: np.ndarray, difference: np.ndarray
-) -> None:
-    """The three files of an image, at its own size (H, W)."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    size = original.shape
-    image = scale_to_range(torch.from_numpy(original.astype(np.float32))[None, None])[0, 0].numpy()
-    healthy, difference = unfit(healthy, *size), unfit(difference, *size)
-    grey = np.rint(255 * np.clip((healthy + 1) / 2, 0, 1)).astype(np.uint8)
-    Image.fromarray(grey).save(target.with_name(f"{target.name}.healthy.png"))
-    np.save(target.with_name(f"{target.name}.map.npy"), difference)
-    Image.fromarray(overlay(image, difference)).save(target.with_name(f"{target.name}.overlay.png"))
+def png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def describe_card(row: Row, image: np.ndarray, result: Result, reading: Reading) -> Card:
+    """An image of the report."""
+    panels = {
+        "image": grey(image),
+        "pseudo-healthy": grey(result.healthy),
+        "map": overlay(image, result.difference),
+    }
+    if reading.threshold is not None:
+        panels["mask"] = mask_picture(result.difference, reading.threshold)
+    said = f"{CLASS_NAMES[row['predicted']]}, P(disease) {row['probability']:.2f}"
+    flag = "unlike the training images" if row["unlike_training"] == 1 else ""
+    return Card(row["file"], row["anomaly_score"], said, flag, panels)

@@ -1,28 +1,43 @@
 """Test mode: every metric over the whole test split, a table, figures and files of results."""
 
-import argparse
 import csv
 import io
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from descargan import CLASS_NAMES, DISEASED, HEALTHY, metrics
+from descargan import CLASS_NAMES, HEALTHY, metrics
 from descargan.checkpoints import Run
-from descargan.dashboard import Dashboard
-from descargan.data import ImageDataset
-from descargan.evaluation import Translations, arrays, translate_split
-from descargan.figures import example_figure, overlay_figure, roc_figure, save_figure
-from descargan.files import without_nan, write_atomically, write_json
-from descargan.models import Discriminator, Generator
+from descargan.dashboard import Dashboard, connected
+from descargan.data import ImageDataset, evenly_spread
+from descargan.distributed import Process
+from descargan.evaluation import arrays
+from descargan.figures import (
+    example_figure,
+    grey,
+    mask_picture,
+    overlay,
+    overlay_figure,
+    roc_figure,
+    save_figure,
+)
+from descargan.files import naming, without_nan, write_atomically, write_json
+from descargan.names import map_names, printable
+from descargan.options import Options
+from descargan.reading import Reading, reading_of
+from descargan.report import Card, Gallery, Measured, write_report
+from descargan.translator import Translator
 
 EXAMPLES = 5
+NO_READING = Reading(None)
 Row = dict[str, float | int | str]
 # Shown for each metric, in this order: what it is, in words.
 PER_IMAGE = {
@@ -30,13 +45,14 @@ PER_IMAGE = {
     "pixel_auprc": "pixel AUPRC of |difference map|",
     "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
+    "dice_stored": "Dice at the threshold of the healthy validation images",
     "map_ssim": "SSIM of difference map and ground truth",
     "map_mse": "MSE of difference map and ground truth",
     "map_variance": "variance of ground truth minus difference map, both scaled",
     "counterpart_mse": "MSE of pseudo-healthy image and true healthy counterpart",
     "counterpart_ssim": "SSIM of pseudo-healthy image and true healthy counterpart",
     "input_mse": "MSE of the untouched input and true healthy counterpart",
-    "mse_healthy": "MSE(a_h, r_h) of healthy images",
+    "mse_healthy": "MSE(a_h, r_h): mean square of the difference map of healthy images",
     "variance_healthy": "variance of the difference map of healthy images",
 }
 OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
@@ -52,129 +68,164 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
 }
 
 
-def test(
-    generator: Generator,
-    discriminator: Discriminator,
-    validation: ImageDataset | None,
-    dataset: ImageDataset,
-    options: argparse.Namespace,
-    device: torch.device,
-    run: Run,
-    dashboard: Dashboard,
-) -> int:
-    """Test both networks on ``dataset``; write everything to ``options.results_dir``.
+class Finding(NamedTuple):
+    """An image (H, W) of a split, and what a method says of it."""
 
-    ``validation`` chooses the threshold of the maps; without it there is none.
+    label: int  # its class
+    image: np.ndarray
+    truth: np.ndarray  # all 0 where none is known
+    healthy: np.ndarray  # NaN of a method that makes no pseudo-healthy image
+    difference: np.ndarray
+    probability: float  # of disease; NaN where the method does not say
+
+
+class Thresholds(NamedTuple):
+    """Of |difference map|: that of the best Dice on validation, if known, and that of the run."""
+
+    validated: float | None
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a test found: of each metric its "value", "low", "high" and "n", and a row per image."""
+
+    folder: Path
+    metrics: dict[str, dict[str, float]]
+    rows: list[Row]
+
+
+def test(options: Options, translator: Translator) -> Results:
+    """Test networks on the test split; write everything to ``options.results_dir``.
+
+    Maps are read by the threshold of the run. Where there is ground truth, the validation split
+    chooses a second one.
     """
-    for network in (generator, discriminator):
-        network.to(device, memory_format=torch.channels_last)
-    threshold = None
-    if validation is not None:
-        threshold = choose_threshold(generator, discriminator, validation, options, device)
-    results: Path = options.results_dir
-    results.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    examples = Examples(dataset)
-    # Maps go to a new folder that takes the place of the old one when all is there.
-    maps = Path(tempfile.mkdtemp(prefix=".difference_maps-", dir=results))
-    try:
-        maps.chmod(0o755)
-        for batch in translate_split(generator, discriminator, dataset, options, device):
-            for values in zip(*per_image_arrays(batch), strict=True):
-                rows.append(describe_image(dataset.name(len(rows)), values, threshold))
-                np.save(maps / map_name(rows[-1]["file"]), values[4])
-                examples.offer(len(rows) - 1, values)
-        final = results / "difference_maps"
-        shutil.rmtree(final, ignore_errors=True)
-        maps.rename(final)
-    finally:
-        shutil.rmtree(maps, ignore_errors=True)
+    dataset = ImageDataset.open(options, "test")
+    validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
+    with connected(options, Process()) as dashboard:
+        validated = None
+        if validation is not None:
+            validated = choose_threshold(findings(translator, validation, options))
+        thresholds = Thresholds(validated, reading_of(options))
+        return test_split(options, translator, dataset, thresholds, dashboard)
 
-    summary = summarise(rows)
-    figure = examples.figure(options.dataset, threshold)
+
+def test_split(
+    options: Options,
+    translator: Translator,
+    dataset: ImageDataset,
+    thresholds: Thresholds,
+    dashboard: Dashboard,
+) -> Results:
+    """Test networks on a split."""
+    results = options.results_dir
+    with naming(results):
+        results.mkdir(parents=True, exist_ok=True)
+    shown = evenly_spread(dataset, EXAMPLES - 1)
+    files = map_names([dataset.name(index) for index in range(len(dataset))])
+    rows, gallery = [], Gallery()
+    examples: dict[int, Finding] = {}
+    with replaced_folder(results / "difference_maps") as maps:
+        for index, finding in enumerate(findings(translator, dataset, options)):
+            rows.append(describe_image(dataset.name(index), finding, *thresholds))
+            rows[-1]["map"] = files[index]
+            with naming(results / "difference_maps" / files[index]):
+                np.save(maps / files[index], finding.difference)
+            gallery.add(describe_card(rows[-1], finding, thresholds, dataset.has_truth))
+            if index in shown:
+                examples[index] = finding
+    title = f"{options.dataset}: test images"
+    figure = show(list(examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    labels = np.array([row["class"] for row in rows])
-    scores = {
-        name: np.array([row[key] for row in rows])
-        for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
-    }
-    save_figure(roc_figure(labels, scores), results / "roc.png")
-    predictions = np.array([row["predicted"] for row in rows])
-    confusion = metrics.confusion(labels, predictions)
-    write_csv(results / "metrics.csv", rows)
-    about = {
+    summary = summarise(rows)
+    about = describe_test(options, dataset, thresholds)
+    confusion, roc = write_results(results, rows, {**about, "metrics": summary})
+    table = {title_of(name): interval_text(value) for name, value in summary.items()}
+    print_table(table)
+    print_confusion(confusion)
+    notes = [thresholds.reading.reason] if thresholds.reading.reason else []
+    for note in notes:
+        print(note)
+    counts = ", ".join(f"{n} {name}" for name, n in about["images"].items())
+    report = write_report(
+        options,
+        f"{len(rows)} images ({counts})",
+        gallery,
+        notes,
+        Measured(report_rows(summary), roc),
+    )
+    print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
+    print(f"to look at: {report}")
+    dashboard.show_results(table, figure)
+    return Results(results, summary, rows)
+
+
+def describe_test(options: Options, dataset: ImageDataset, thresholds: Thresholds) -> dict:
+    """What was tested, and how its maps are read."""
+    return {
         "dataset": options.dataset,
-        "weights": str(run.folder),
+        "weights": str(Run(options.save_dir, options.dataset).folder),
         "dataset_fingerprint": dataset.fingerprint(),
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
-        "dice_threshold_chosen_on_validation": threshold,
-        "confusion_matrix": {"rows": "true", "columns": "predicted", "counts": confusion.tolist()},
+        "dice_threshold_chosen_on_validation": thresholds.validated,
+        "threshold": thresholds.reading.threshold,
     }
-    write_json(results / "metrics.json", without_nan({**about, "metrics": summary}))
-    table = {title(name): interval_text(value) for name, value in summary.items()}
-    print_table(table)
-    for c, name in enumerate(CLASS_NAMES):
-        counts = ", ".join(f"{n} as {CLASS_NAMES[i]}" for i, n in enumerate(confusion[c].tolist()))
-        print(f"of the {name} images classified: {counts}")
-    print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
-    dashboard.show_results(table, figure)
-    return 0
 
 
-def map_name(name: str) -> str:
-    """File of the difference map of the image that the data set calls ``name``."""
-    return Path(name.replace("/", "_")).with_suffix(".npy").name
+def findings(translator: Translator, dataset: ImageDataset, options: Options) -> Iterator[Finding]:
+    """What the networks find in each image of a split, in order."""
+    split = translator.translate_split(dataset, options.batch_size, options.workers)
+    for batch, truth, classes in split:
+        columns = [arrays(x) for x in (batch.images, truth, batch.healthy, batch.difference)]
+        for values in zip(classes.tolist(), *columns, batch.probability.tolist(), strict=True):
+            yield Finding(*values)
 
 
-def per_image_arrays(batch: Translations) -> tuple:
-    """Lists over the images of a batch: class, image, truth, pseudo-healthy, difference, P."""
-    return (
-        batch.classes.tolist(),
-        arrays(batch.images),
-        arrays(batch.truth),
-        arrays(batch.healthy),
-        arrays(batch.difference),
-        batch.probability.tolist(),
-    )
+@contextmanager
+def replaced_folder(final: Path) -> Iterator[Path]:
+    """A new folder that takes the place of the old one when all is there."""
+    with naming(final):
+        new = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        new.chmod(0o755)
+        yield new
+        shutil.rmtree(final, ignore_errors=True)
+        new.rename(final)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
-def choose_threshold(
-    generator: Generator,
-    discriminator: Discriminator,
-    dataset: ImageDataset,
-    options: argparse.Namespace,
-    device: torch.device,
-) -> float | None:
+def choose_threshold(found: Iterator[Finding]) -> float | None:
     """The threshold of |difference map| with the best mean Dice; None without ground truth."""
-    curves = [
-        metrics.dice_curve(difference, truth)
-        for batch in translate_split(generator, discriminator, dataset, options, device)
-        for difference, truth in zip(arrays(batch.difference), arrays(batch.truth), strict=True)
-        if truth.any()
-    ]
+    curves = [metrics.dice_curve(f.difference, f.truth) for f in found if f.truth.any()]
     if not curves:
         return None
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
 
 
-def describe_image(name: str, values: tuple, threshold: float | None) -> Row:
-    """Everything measured on one image; ``values`` as of ``per_image_arrays``."""
-    c, image, truth, healthy, difference, probability = values
+def describe_image(
+    name: str, finding: Finding, validated: float | None, reading: Reading = NO_READING
+) -> Row:
+    """Everything measured on one image, with the two thresholds of :class:`Thresholds`."""
+    label, image, truth, healthy, difference, probability = finding
     row: Row = {
         "file": name,
-        "class": c,
+        "class": label,
         "predicted": int(probability > 0.5),
         "probability": probability,
         "anomaly_score": float(np.abs(difference).mean()),
     }
-    if c == HEALTHY:
+    if label == HEALTHY:
         row["mse_healthy"] = float(np.square(difference).mean())
         row["variance_healthy"] = float(difference.var())
     elif truth.any():
         row |= metrics.map_metrics(difference, truth)
-        if threshold is not None:
-            over = np.abs(difference) > threshold
-            row["dice_validated"] = metrics.dice(over, metrics.is_diseased(truth))
+        named = (("dice_validated", validated), ("dice_stored", reading.threshold))
+        for key, threshold in named:
+            if threshold is not None:
+                over = np.abs(difference) > threshold
+                row[key] = metrics.dice(over, metrics.is_diseased(truth))
         scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
         row["map_variance"] = float((scaled[0] - scaled[1]).var())
         counterpart = image - truth
@@ -184,43 +235,55 @@ def describe_image(name: str, values: tuple, threshold: float | None) -> Row:
     return row
 
 
-class Examples:
-    """A few diseased images and a healthy one, evenly spread, for the figure."""
+def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth: bool) -> Figure:
+    """Rows of images and maps: with the ground truth where there is one, else over the image."""
+    classes, image, truth, healthy, difference, probability = (
+        np.stack(x) for x in zip(*examples, strict=True)
+    )
+    names = [
+        f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}" for c, p in zip(classes, probability, strict=True)
+    ]
+    limit = thresholds.reading.threshold
+    if not has_truth:
+        return overlay_figure(image, healthy, difference, names, title, limit)
+    columns = {"image": image, "pseudo-healthy": healthy, "difference map": difference}
+    if limit is not None:
+        columns[f"|difference| > {limit:.2f}"] = np.abs(difference) > limit
+    columns |= {"ground truth": truth, "diseased pixels": metrics.is_diseased(truth)}
+    return example_figure(columns, title, names)
 
-    def __init__(self, dataset: ImageDataset) -> None:
-        self.chosen: list[int] = []
-        self.taken: list[tuple] = []
-        for c, number in ((DISEASED, EXAMPLES - 1), (HEALTHY, 1)):
-            members = (dataset.classes == c).nonzero().flatten().tolist()
-            spread = np.linspace(0, len(members) - 1, min(number, len(members)))
-            self.chosen += [members[round(i)] for i in spread]
 
-    def offer(self, index: int, values: tuple) -> None:
-        if index in self.chosen:
-            self.taken.append(values)
+def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth: bool) -> Card:
+    """An image of the report."""
+    limit = thresholds.reading.threshold
+    panels = {
+        "image": grey(finding.image),
+        "pseudo-healthy": grey(finding.healthy),
+        "map": overlay(finding.image, finding.difference),
+    }
+    if limit is not None:
+        panels["mask"] = mask_picture(finding.difference, limit)
+    if has_truth:
+        panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
+    said = f"{CLASS_NAMES[finding.label]}; P(disease) {finding.probability:.2f}"
+    wrong = "" if row["predicted"] == finding.label else "taken for the other class"
+    return Card(printable(row["file"]), row["anomaly_score"], said, wrong, panels)
 
-    def figure(self, dataset: str, threshold: float | None) -> Figure:
-        """Rows of images and maps: with the ground truth for Synthetic, else over the image."""
-        classes, image, truth, healthy, difference, probability = (
-            np.stack(x) for x in zip(*self.taken, strict=True)
-        )
-        title = f"{dataset}: test images"
-        names = [
-            f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}"
-            for c, p in zip(classes, probability, strict=True)
-        ]
-        if dataset != "Synthetic":
-            return overlay_figure(image, healthy, difference, names, title)
-        limit = metrics.TRUTH_THRESHOLD if threshold is None else threshold
-        columns = {
-            "image": image,
-            "pseudo-healthy": healthy,
-            "difference map": difference,
-            f"|difference| > {limit:.2f}": np.abs(difference) > limit,
-            "ground truth": truth,
-            "diseased pixels": metrics.is_diseased(truth),
-        }
-        return example_figure(columns, title, names)
+
+def write_results(results: Path, rows: list[Row], about: dict) -> tuple[np.ndarray, Figure]:
+    """Write the numbers and the ROC curves. Returns the confusion matrix and these curves."""
+    labels = np.array([row["class"] for row in rows])
+    scores = {
+        name: np.array([row[key] for row in rows])
+        for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
+    }
+    roc = roc_figure(labels, scores)
+    save_figure(roc, results / "roc.png")
+    confusion = metrics.confusion(labels, np.array([row["predicted"] for row in rows]))
+    counted = {"rows": "true", "columns": "predicted", "counts": confusion.tolist()}
+    write_json(results / "metrics.json", without_nan({**about, "confusion_matrix": counted}))
+    write_csv(results / "metrics.csv", rows)
+    return confusion, roc
 
 
 def summarise(rows: list[Row]) -> dict[str, dict]:
@@ -236,14 +299,31 @@ def summarise(rows: list[Row]) -> dict[str, dict]:
     return summary
 
 
-def title(name: str) -> str:
+def title_of(name: str) -> str:
     return PER_IMAGE[name] if name in PER_IMAGE else OVERALL[name][0]
 
 
 def interval_text(entry: dict) -> str:
     if math.isnan(entry["value"]):
         return "undefined"
-    return f"{entry['value']:.4f} [{entry['low']:.4f}, {entry['high']:.4f}] ({entry['n']} images)"
+    value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}] ({entry['n']} images)"
+
+
+def decimals(value: float) -> str:
+    """Four decimals; two significant digits of what these would make a zero."""
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def report_rows(summary: dict[str, dict]) -> list[tuple[str, str, str, int]]:
+    """The table of the report: title, value, 95 % interval, images."""
+    rows = []
+    for name, entry in summary.items():
+        value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
+        rows.append((title_of(name), value, f"{low} to {high}", entry["n"]))
+    return rows
 
 
 def print_table(table: dict[str, str]) -> None:
@@ -252,11 +332,17 @@ def print_table(table: dict[str, str]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
+def print_confusion(confusion: np.ndarray) -> None:
+    for c, name in enumerate(CLASS_NAMES):
+        counts = ", ".join(f"{n} as {CLASS_NAMES[i]}" for i, n in enumerate(confusion[c].tolist()))
+        print(f"of the {name} images classified: {counts}")
+
+
 def write_csv(path: Path, rows: list[Row]) -> None:
-    fields = ["file", "class", "predicted", "probability", "anomaly_score"]
+    fields = ["file", "class", "predicted", "probability", "anomaly_score", "map"]
     fields += [name for name in PER_IMAGE if any(name in row for row in rows)]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fields)
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))

@@ -1,0 +1,140 @@
+"""All options of a call, by what was typed: what the run in --save-dir hands down goes before the
+recipe, the recipe before the defaults, and what was typed before all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from descargan.checkpoints import Run, find_run, read_weights, sizes_of
+from descargan.distributed import restarts
+from descargan.errors import UserError, warn
+from descargan.kinds import KINDS
+from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Options, before
+
+# What a run's weights depend on beside their sizes, and how it is tested.
+HANDED_DOWN = (
+    *("healthy_class", "scaling", "flip", "average_flips"),
+    *("translation", "generator_norm"),
+)
+OF_THE_RUN = ("translation", "generator_norm", "scaling", "healthy_class")
+# Networks that come with the project: below the current folder, or beside the program.
+SHIPPED = (Path("save_nets/pretrained"), Path(__file__).parents[1] / "save_nets" / "pretrained")
+
+
+def settle(typed: Mapping[str, object]) -> Options:
+    """All options, by those that were typed.
+
+    A test takes what the weights depend on from the run in --save-dir, a resumed training all
+    options of the run. Raises UserError where what was typed contradicts the run.
+    """
+    typed = dict(typed)
+    recipe = RECIPES[typed.get("recipe", Options.recipe)]
+    options = Options(**{**recipe, **typed})
+    refuse_idle(typed, options.mode)
+    if restarts() and options.resume == "off":
+        options = replace(options, resume="auto")
+    if options.mode == "predict" and options.input is None:
+        raise UserError("--mode predict needs --input: an image or a folder of images")
+    if options.mode != "train" or options.resume != "off":
+        run = find_run(options.save_dir, typed.get("dataset"))
+        if options.mode != "train":
+            options = settle_use(options, typed, run)
+        elif run.is_resumable():
+            options = settle_resumed(options, typed, run)
+    kind = KINDS[options.dataset]
+    robust = options.recipe == "fast" and not kind.prepared
+    return replace(
+        options,
+        scaling=options.scaling or ("percentile" if robust else "minmax"),
+        dataset_path=Path(kind.folder) if options.dataset_path is None else options.dataset_path,
+        results_dir=options.results_dir or results_folder(options),
+        flip=kind.flip if options.flip is None else options.flip,
+    )
+
+
+def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
+    """Raise UserError where an option was typed that does nothing in the mode."""
+    for name in typed:
+        if name not in MODE_OPTIONS[mode]:
+            others = " or ".join(m for m in MODE_OPTIONS if name in MODE_OPTIONS[m])
+            raise UserError(
+                f"--{name.replace('_', '-')} does nothing with --mode {mode}: leave it out; "
+                f"it is for --mode {others}"
+            )
+
+
+def results_folder(options: Options) -> Path:
+    """Where a test or a prediction writes to: a folder of the run, which no other run has.
+
+    What the networks that come with the project find goes to the current folder.
+    """
+    if is_shipped(options.save_dir):
+        return Path("results", "pretrained", options.mode)
+    return options.save_dir / "results" / options.mode
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder is that of the networks that come with the project."""
+    return folder.resolve() in [shipped.resolve() for shipped in SHIPPED]
+
+
+def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Options:
+    """The options of a test or a prediction: sizes are read off the weights."""
+    if "save_dir" not in typed and not run.is_used():
+        run = shipped(run, options.mode)
+    generator, discriminator = map(read_weights, run.weights(options.weights))
+    saved = run.read_description()["options"]
+    if saved:
+        saved = {**{name: before(name) for name in HANDED_DOWN}, **saved}
+    for name in OF_THE_RUN:
+        if saved.get(name) is not None and typed.get(name, saved[name]) != saved[name]:
+            raise UserError(
+                f"--{name.replace('_', '-')} is {saved[name]} in the run in {run.folder}, whose "
+                "weights are no others': leave it out"
+            )
+    inherited = {name: saved[name] for name in HANDED_DOWN if name in saved}
+    inherited |= sizes_of(generator, discriminator)
+    inherited |= {"save_dir": run.folder, "dataset": run.dataset}
+    return replace(options, **{k: v for k, v in inherited.items() if k not in typed})
+
+
+def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> Options:
+    """The options of a run that goes on. What its file lacks was not there: the default then."""
+    saved = run.read_description()["options"]
+    if unknown := sorted(saved.keys() - FIELDS.keys()):
+        warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
+    fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in FREE_OPTIONS}
+    kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
+    if "dataset_path" in kept:
+        kept["dataset_path"] = Path(kept["dataset_path"])
+    resumed = {"resume": options.resume}
+    options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
+    if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):
+        warn(f"the learning rate now falls over {options.epochs} epochs, not {kept['epochs']}")
+    for name, value in fixed.items():
+        if name in typed and typed[name] != value:
+            raise UserError(
+                f"--{name.replace('_', '-')} is {value} in the run that --resume goes on with: "
+                "leave it out, or train into another --save-dir"
+            )
+    return options
+
+
+def shipped(run: Run, mode: str) -> Run:
+    """The weights that come with the project, if there are some for the kind of data.
+
+    They know synthetic ellipses alone, so a prediction has to name them: raises UserError.
+    """
+    for folder in SHIPPED:
+        pretrained = Run(folder, run.dataset)
+        if not pretrained.is_used():
+            continue
+        if mode == "predict":
+            raise UserError(
+                f"{run.folder} holds no run: name one with --save-dir. The networks that come with "
+                f"the project know synthetic ellipses alone: --save-dir {folder} takes them"
+            )
+        print(f"{run.folder} holds no run yet: these are the weights that come with the project")
+        return pretrained
+    return run
