@@ -31,10 +31,23 @@ from descargan.visdom_server import start_server, stop_server
 
 
 @pytest.fixture
-def dashboard(tmp_path):
-    dashboard = connect("on", "http://localhost", free_port(), "test-env", tmp_path / "served")
-    yield dashboard
-    dashboard.close()
+def connected(tmp_path):
+    """Connects to a port, starting a server where none answers; all are closed after the test."""
+    opened = []
+
+    def to(port):
+        folder = tmp_path / "run" / "dashboard"
+        opened.append(connect("on", "http://localhost", port, "test-env", folder))
+        return opened[-1]
+
+    yield to
+    for dashboard in opened:
+        dashboard.close()
+
+
+@pytest.fixture
+def dashboard(connected):
+    return connected(free_port())
 
 
 def windows(dashboard):
@@ -170,9 +183,9 @@ def test_a_server_killed_in_mid_training_is_only_missed(dashboard, capsys):
     dashboard.close()
 
 
-def test_a_server_that_comes_back_gets_everything_again(tmp_path, capsys):
+def test_a_server_that_comes_back_gets_everything_again(connected, capsys):
     port = free_port()
-    first = connect("on", "http://localhost", port, "env", tmp_path / "dashboard")
+    first = connected(port)
     first.describe({"options": {"seed": 0}, "versions": {}})
     first.add(record(1))
     wait_for(lambda: "critic" in windows(first))
@@ -180,11 +193,9 @@ def test_a_server_that_comes_back_gets_everything_again(tmp_path, capsys):
     first.server.wait()
     first.add(record(2))
     wait_for(lambda: "is gone" in capsys.readouterr().err)
-    second = connect("on", "http://localhost", port, "env", tmp_path / "dashboard")
+    second = connected(port)
     shown = wait_for(lambda: (w := windows(second)).keys() >= {"critic", "options"} and w)
     assert shown["critic"]["content"]["data"][0]["x"] == [1, 2]
-    second.close()
-    first.close()
 
 
 def test_windows_have_their_places_before_their_values_and_the_options_come_last(dashboard):
