@@ -265,7 +265,7 @@ def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth:
         panels["mask"] = mask_picture(finding.difference, limit)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
-    said = f"{CLASS_NAMES[finding.label]}; P(disease) {finding.probability:.2f}"
+    said = f"{CLASS_NAMES[finding.label]}, P(disease) {finding.probability:.2f}"
     wrong = "" if row["predicted"] == finding.label else "taken for the other class"
     return Card(printable(row["file"]), row["anomaly_score"], said, wrong, panels)
 
