@@ -32,6 +32,7 @@ def build_parser() -> Parser:
         settings = dict(entry.metadata)
         if title := settings.pop("group", None):
             group = parser.add_argument_group(title)
+        settings.pop("before", None)
         flags = ["--" + name.replace("_", "-"), *settings.pop("aliases", ())]
         if settings.pop("both_ways", False):
             settings["action"] = argparse.BooleanOptionalAction

@@ -22,8 +22,9 @@ TRANSLATIONS = ("image", "additive", "deformation")
 def option(default: object, help: str, **parsing: object) -> Any:
     """A field: its default, its text, and how the command line reads it.
 
-    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins, and
-    ``aliases``, other names of the option.
+    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins,
+    ``aliases``, other names of the option, and ``before``, what runs older than the option did,
+    where that is not the default.
     """
     return field(default=default, metadata={"help": help, **parsing})
 
@@ -107,6 +108,13 @@ class Options:
         None,
         "name of the folder of healthy images (default: healthy, control, normal, no finding ..)",
         metavar="NAME",
+    )
+    scaling: str | None = option(
+        None,
+        "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
+        "body (default: minmax; with --recipe fast percentile, but for Synthetic)",
+        choices=("minmax", "percentile"),
+        before="minmax",
     )
     flip: str | None = option(
         None,
@@ -248,10 +256,16 @@ FREE_OPTIONS = frozenset(
 )
 
 
+def before(name: str) -> object:
+    """What a run that is older than an option did."""
+    return FIELDS[name].metadata.get("before", FIELDS[name].default)
+
+
 # What the options are for: those of the test, of the prediction, and of nothing but these two.
 TEST_OPTIONS = frozenset(
     {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
-    | {"image_size", "healthy_class", "flip", "workers", "base_filters", "critic_filters"}
+    | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
+    | {"critic_filters"}
     | {"translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from descargan import CLASS_NAMES
 from descargan.checkpoints import Run
-from descargan.data import as_it_is, find_files
+from descargan.data import as_it_is
 from descargan.errors import UserError, warn
 from descargan.figures import grey, mask_picture, overlay
 from descargan.files import naming, write_atomically, write_table
-from descargan.images import read_image, scale_to_range
+from descargan.images import in_unit, read_image
+from descargan.layout import find_files
 from descargan.likeness import Likeness, read_likeness
 from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
@@ -65,7 +65,7 @@ def predict(options: Options, translator: Translator) -> int:
             name = path.relative_to(folder)
             rows.append({"file": printable(name.as_posix()), **said})
             if result is not None:
-                image = unit_image(original)
+                image = in_unit(original[None], translator.scaling)[0].numpy()
                 write_images(results / name, image, result, reading)
                 gallery.add(describe_card(rows[-1], image, result, reading))
     finally:
@@ -129,11 +129,6 @@ def translate_files(
                 "error": "",
             }
             yield original, result, row
-
-
-def unit_image(original: np.ndarray) -> np.ndarray:
-    """An image (H, W) of any range in [-1, 1]."""
-    return scale_to_range(torch.from_numpy(original.astype(np.float32))[None, None])[0, 0].numpy()
 
 
 def write_images(target: Path, image: np.ndarray, result: Result, reading: Reading) -> None:

@@ -10,11 +10,14 @@ from descargan.checkpoints import Run, find_run, read_weights, sizes_of
 from descargan.distributed import restarts
 from descargan.errors import UserError, warn
 from descargan.kinds import KINDS
-from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Options
+from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Options, before
 
 # What a run's weights depend on beside their sizes, and how it is tested.
-HANDED_DOWN = ("healthy_class", "translation", "generator_norm", "flip", "average_flips")
-OF_THE_RUN = ("translation", "generator_norm", "healthy_class")
+HANDED_DOWN = (
+    *("healthy_class", "scaling", "flip", "average_flips"),
+    *("translation", "generator_norm"),
+)
+OF_THE_RUN = ("translation", "generator_norm", "scaling", "healthy_class")
 # Networks that come with the project: below the current folder, or beside the program.
 SHIPPED = (Path("save_nets/pretrained"), Path(__file__).parents[1] / "save_nets" / "pretrained")
 
@@ -40,8 +43,10 @@ def settle(typed: Mapping[str, object]) -> Options:
         elif run.is_resumable():
             options = settle_resumed(options, typed, run)
     kind = KINDS[options.dataset]
+    robust = options.recipe == "fast" and not kind.prepared
     return replace(
         options,
+        scaling=options.scaling or ("percentile" if robust else "minmax"),
         dataset_path=Path(kind.folder) if options.dataset_path is None else options.dataset_path,
         results_dir=options.results_dir or results_folder(options),
         flip=kind.flip if options.flip is None else options.flip,
@@ -80,6 +85,8 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
         run = shipped(run, options.mode)
     generator, discriminator = map(read_weights, run.weights(options.weights))
     saved = run.read_description()["options"]
+    if saved:
+        saved = {**{name: before(name) for name in HANDED_DOWN}, **saved}
     for name in OF_THE_RUN:
         if saved.get(name) is not None and typed.get(name, saved[name]) != saved[name]:
             raise UserError(
@@ -97,7 +104,7 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     saved = run.read_description()["options"]
     if unknown := sorted(saved.keys() - FIELDS.keys()):
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
-    fixed = {n: saved.get(n, FIELDS[n].default) for n in FIELDS if n not in FREE_OPTIONS}
+    fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in FREE_OPTIONS}
     kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
     if "dataset_path" in kept:
         kept["dataset_path"] = Path(kept["dataset_path"])

@@ -26,6 +26,7 @@ from descargan import __version__
 from descargan.checkpoints import Run
 from descargan.dashboard import Dashboard, connected
 from descargan.data import ImageDataset, load, random_flips, random_stream, shuffled_batches
+from descargan.device import enough_memory
 from descargan.distributed import Process, average, largest
 from descargan.errors import UserError, warn
 from descargan.evaluation import example_batch, translate_examples, validate
@@ -63,6 +64,7 @@ class Training:
         self.images = ImageDataset.open(options, "train")
         self.validation = ImageDataset.open(options, "validate")
         self.fingerprint = self.images.fingerprint()
+        self.content = self.images.content_fingerprint()
         self.whole_batch = options.batch_size * process.world
         self.per_epoch = len(self.batches_of(0))
         if not self.per_epoch:
@@ -115,7 +117,8 @@ class Training:
     def load_fitting_state(self) -> dict:
         """The state to go on from. Raises UserError where it is of other images or batches."""
         state = self.run.load_state()
-        if state["fingerprint"] != self.fingerprint:
+        same = state["fingerprint"] == self.fingerprint
+        if not same or state.get("content", self.content) != self.content:
             raise UserError(
                 f"{self.run.state} was trained on other images than --dataset-path holds now: "
                 "restore them, or train into another --save-dir"
@@ -130,7 +133,8 @@ class Training:
 
     def save(self) -> None:
         if self.process.is_first:
-            about = {"fingerprint": self.fingerprint, "whole_batch": self.whole_batch}
+            about = {"fingerprint": self.fingerprint, "content": self.content}
+            about["whole_batch"] = self.whole_batch
             self.run.save({**about, **self.state.state_dict()})
 
     def record(self, kind: str, values: dict[str, float]) -> None:
@@ -220,11 +224,13 @@ class Training:
 def train(options: Options, device: torch.device, process: Process) -> TrainingResult:
     """Train both networks and save them to ``options.save_dir`` after each epoch.
 
-    Raises UserError where a loss is no longer finite, or the run to resume does not fit.
+    Raises UserError where a loss is no longer finite, the memory of the GPU is full, or the run to
+    resume does not fit.
     """
-    training = Training(options, device, process)
+    with enough_memory():
+        training = Training(options, device, process)
     run, state = training.run, training.state
-    with connected(options, process) as dashboard:
+    with connected(options, process) as dashboard, enough_memory():
         training.begin(dashboard)
         settings = {"total": training.length, "initial": state.iteration, "unit": "it"}
         with stop_on_signals() as stopped_by, tqdm(**settings, disable=not process.is_first) as bar:

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY
 from descargan.checkpoints import Run, load_weights
-from descargan.data import ImageDataset, find_files, load
+from descargan.data import ImageDataset, load
 from descargan.device import choose_device
 from descargan.errors import UserError
-from descargan.images import fit, read_image, scale_to_range, unfit
+from descargan.images import fit, in_unit, read_image, unfit
 from descargan.layers import evaluating
+from descargan.layout import find_files
 from descargan.maps import upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
@@ -66,7 +67,7 @@ class Translator:
     """Generator and discriminator on a device, ready to translate.
 
     A translation is the mean over ``flips``, the axes of (B, C, H, W) that images are flipped along
-    before it and back after it.
+    before it and back after it. ``scaling``: how intensities of originals come to [-1, 1].
 
     >>> translator = Translator.load("save_nets/pretrained")
     >>> result = translator(array)
@@ -78,13 +79,14 @@ class Translator:
         discriminator: Discriminator,
         device: torch.device | None = None,
         flips: Sequence[Sequence[int]] = ((),),
+        scaling: str = "minmax",
     ) -> None:
         self.device = device or torch.device("cpu")
         self.generator, self.discriminator = (
             network.to(self.device, memory_format=torch.channels_last)
             for network in (generator, discriminator)
         )
-        self.flips = flips
+        self.flips, self.scaling = flips, scaling
 
     @classmethod
     def load(
@@ -111,7 +113,7 @@ class Translator:
         for network, file in zip(networks, files, strict=True):
             load_weights(network, file)
             network.eval()
-        return cls(*networks, device, averaged_flips(options))
+        return cls(*networks, device, averaged_flips(options), options.scaling)
 
     @property
     def size(self) -> int:
@@ -183,8 +185,10 @@ class Translator:
 
     def as_input(self, originals: Sequence[np.ndarray]) -> Tensor:
         """Images (H, W), each of its own size, as the networks take them: (B, 1, S, S)."""
-        fitted = [fit(image[None], self.size).astype(np.float32) for image in originals]
-        return scale_to_range(torch.from_numpy(np.stack(fitted)))
+        fitted = [
+            in_unit(fit(image[None], self.size), self.scaling, image[None]) for image in originals
+        ]
+        return torch.stack(fitted)
 
     def translate_originals(self, originals: Sequence[np.ndarray]) -> list[Result]:
         """Translate images (H, W), each of its own size; results are of that size."""

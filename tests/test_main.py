@@ -112,6 +112,17 @@ def test_a_signal_saves_in_mid_epoch_and_the_run_goes_on_bit_for_bit(
     assert_same_run(trained, tmp_path)
 
 
+def test_a_run_does_not_go_on_with_images_whose_pixels_changed(synthetic, tmp_path):
+    """Names and sizes are the same; only the content tells."""
+    shutil.copytree(synthetic, tmp_path / "set")
+    common = ["--dataset-path", tmp_path / "set", "--save-dir", tmp_path / "run"]
+    succeed(*TRAIN, *common, "--epochs", 1)
+    path = tmp_path / "set" / "train" / "healthy" / "0000.npy"
+    np.save(path, np.load(path)[:, ::-1])
+    result = program("main.py", "--resume", *common, "--epochs", 2, "--visdom", "off")
+    assert_refused(result, "other images")
+
+
 def test_resume_auto_starts_where_there_is_nothing_to_resume(synthetic, tmp_path):
     arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
     succeed(*TRAIN, *arguments, "--resume", "auto")
