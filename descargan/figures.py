@@ -153,7 +153,8 @@ def history_figures(history: list[dict]) -> dict[str, Figure]:
             if is_curve(name, prefix):
                 points = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
                 x, y = zip(*points, strict=True) if points else ((), ())
-                axes.plot(x, y, label=name.removeprefix(prefix), linewidth=1)
+                label = VALIDATED.get(name, name.removeprefix(prefix))
+                axes.plot(x, y, label=label, linewidth=1)
         axes.set(title=title, xlabel="epoch")
         if kind == "losses":
             axes.set_yscale("symlog", linthresh=0.1)
@@ -163,11 +164,21 @@ def history_figures(history: list[dict]) -> dict[str, Figure]:
     return figures
 
 
+VALIDATED = {
+    "accuracy": "class accuracy",
+    "kappa": "Cohen's kappa",
+    "choice": "choice",
+    "auroc_anomaly": "AUROC of the anomaly score",
+    "pixel_auprc": "pixel AUPRC",
+    "dice": "Dice",
+}
+
+
 def is_curve(name: str, prefix: str) -> bool:
     """Whether a number of the history is drawn: a loss term, or a share or score of validation."""
     if prefix:
         return name.startswith(prefix) and not name.endswith(("total", "gradient norm"))
-    return name in ("accuracy", "kappa", "choice", "auroc_anomaly", "pixel_auprc", "dice")
+    return name in VALIDATED
 
 
 def as_array(figure: Figure, dpi: float) -> np.ndarray:
