@@ -17,9 +17,11 @@ from pathlib import Path
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
 from descargan.conversion import Item
+from descargan.dicom import is_dicom, read_identity
 from descargan.errors import UserError
+from descargan.images import head_of
 from descargan.kinds import PICTURES
-from descargan.masks import find_masks
+from descargan.outlines import find_masks
 from descargan.preparation import (
     Source,
     add_options,
@@ -34,11 +36,13 @@ from descargan.scanning import kinds, scan
 
 
 def collect(
-    folder: Path, label: int, pattern: re.Pattern[str] | None
+    folder: Path, label: int, pattern: re.Pattern[str] | None, codes: dict[str, str]
 ) -> tuple[list[Item], list[tuple[str, str]]]:
     """The images below a folder, and what is passed over with the reason.
 
-    Raises UserError where there are none, or one tells no patient.
+    Without a pattern the headers of DICOM name the patients: each gets the next of the codes P0001,
+    P0002, ..., which stand for it in everything that is written, names of files too. ``codes`` is
+    added to. Raises UserError where there are no images, or one tells no patient.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --healthy and --diseased")
@@ -46,18 +50,40 @@ def collect(
     if not paths:
         reasons = Counter(reason for _, reason in passed_over).most_common(3)
         found = "; passed over: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
-        types = PICTURES
-        raise UserError(f"{folder} holds no image ({types}){found if reasons else ''}")
+        raise UserError(f"{folder} holds no image ({PICTURES}){found if reasons else ''}")
     print(f"{folder}: {kinds(paths)}")
     relatives = [path.relative_to(folder).as_posix() for path in paths]
-    patients = relatives if pattern is None else [match_patient(pattern, r) for r in relatives]
     # a.png and a.jpg stay apart
-    names = unique_names(relative.replace("/", "_").replace(".", "-") for relative in relatives)
+    names = [relative.replace("/", "_").replace(".", "-") for relative in relatives]
+    if pattern is not None:
+        patients = [match_patient(pattern, relative) for relative in relatives]
+    else:
+        patients = list(relatives)
+        images = Counter()
+        for index, path in enumerate(paths):
+            known = patient_in_header(path)
+            if known is not None:
+                code = codes.setdefault(known, f"P{len(codes) + 1:04}")
+                images[code] += 1
+                patients[index], names[index] = code, f"{code}_{images[code]:04}"
     items = [
         Item(str(path), name, patient, label)
         for path, name, patient in zip(paths, names, patients, strict=True)
     ]
     return items, [(str(path), reason) for path, reason in passed_over]
+
+
+def patient_in_header(path: Path) -> str | None:
+    """The patient, else the study, that a DICOM header names; None for other files."""
+    try:
+        if not is_dicom(head_of(path)):
+            return None
+        identity = read_identity(path)
+    except UserError:
+        raise
+    except Exception:  # a broken file, which reading it reports
+        return None
+    return identity.patient or identity.study or None
 
 
 def refuse_contradiction(healthy: Path, diseased: Path) -> None:
@@ -90,8 +116,11 @@ def add_masks(items: list[Item], folder: Path, suffix: str, roots: tuple[Path, P
 
 def mention_same_names(items: list[Item], roots: tuple[Path, Path]) -> None:
     """Say where file names of both classes are taken for one patient."""
-    patients = [{item.patient for item in items if item.label == c} for c in (HEALTHY, DISEASED)]
-    both = len(patients[HEALTHY] & patients[DISEASED])
+    names = [
+        {Path(item.source).relative_to(root).as_posix() for item in items if item.label == c}
+        for c, root in zip((HEALTHY, DISEASED), roots, strict=True)
+    ]
+    both = len(names[HEALTHY] & names[DISEASED] & {item.patient for item in items})
     if both:
         print(
             f"{both} file names are in both {roots[0]} and {roots[1]}: each counts as one patient"
@@ -103,7 +132,10 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--healthy", type=Path, required=True, metavar="DIR", help="folder of healthy images")
     add("--diseased", type=Path, required=True, metavar="DIR", help="folder of diseased images")
-    text = "regular expression of the patient in the path (default: each image is a patient)"
+    text = (
+        "regular expression of the patient in the path (default: the patient in the header of "
+        "DICOM, else each file is a patient)"
+    )
     add("--patient", type=regular_expression, metavar="REGEX", help=text)
     text = "folder of outlines of the diseased images: 0, and anything else on the lesion"
     add("--masks", type=Path, metavar="DIR", help=text)
@@ -121,10 +153,16 @@ def main() -> None:
     for option, folder in inputs.items():
         if folder is not None:
             refuse_overlap(options.output, option, folder)
-    healthy, passed_over = collect(arguments.healthy, HEALTHY, arguments.patient)
-    diseased, more = collect(arguments.diseased, DISEASED, arguments.patient)
+    codes: dict[str, str] = {}
+    healthy, passed_over = collect(arguments.healthy, HEALTHY, arguments.patient, codes)
+    diseased, more = collect(arguments.diseased, DISEASED, arguments.patient, codes)
+    if codes:
+        print(f"{len(codes)} patients, as the headers of DICOM name them, are P0001 and so on")
     refuse_contradiction(*roots)
     items = healthy + diseased
+    # Masks lie in one folder for both classes.
+    names = unique_names(item.name for item in items)
+    items = [item._replace(name=name) for item, name in zip(items, names, strict=True)]
     if arguments.patient is None:
         mention_same_names(items, roots)
     if arguments.masks is not None:

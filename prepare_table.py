@@ -22,7 +22,7 @@ from descargan import DISEASED
 from descargan.cli import Parser, run
 from descargan.conversion import Item
 from descargan.errors import UserError
-from descargan.masks import Box, find_masks
+from descargan.outlines import Box, find_masks
 from descargan.preparation import (
     Source,
     add_options,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from descargan import DISEASED, HEALTHY
-from descargan.errors import FileError, UserError
+from descargan import CLASS_NAMES, DISEASED, HEALTHY
+from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
 from descargan.kinds import KINDS
 from descargan.layout import find_images, find_masks, is_in_one_unit
@@ -21,6 +21,7 @@ from descargan.scaling import intensity_range, scale
 
 STORED_RANGE = 1.5  # prepared images within +- this keep the unit of their pair
 CACHE_BYTES = 2 << 30
+FEW = 20  # images of a class in a split
 SAMPLES, SAMPLE_BYTES = 16, 4096  # of a file, for its fingerprint
 
 
@@ -165,6 +166,14 @@ class ImageDataset(Dataset):
                     file.seek(start)
                     digest.update(file.read(SAMPLE_BYTES))
         return digest.hexdigest()
+
+
+def warn_of_few(dataset: ImageDataset, split: str) -> None:
+    """Name the classes of which a split holds few images."""
+    for c, name in enumerate(CLASS_NAMES):
+        number = int((dataset.classes == c).sum())
+        if number < FEW:
+            warn(f"split '{split}' holds {number} {name} images: fewer than {FEW} say little")
 
 
 def random_flips(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:

@@ -117,8 +117,9 @@ def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Readi
     notes = [note for note in (reading.reason, unlike_sentence(unlike, len(rows))) if note]
     for note in notes:
         warn(note)
-    report = write_report(options, f"{len(rows)} images", gallery, notes)
-    print(f"{len(rows)} images, {broken} of them unreadable; written to {table}; open {report}")
+    summary = f"{len(rows)} images, {broken} of them unreadable"
+    report = write_report(options, summary, gallery, notes)
+    print(f"{summary}; written to {table}; to look at: {report}")
     return broken
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from descargan import CLASS_NAMES, HEALTHY, metrics
 from descargan.checkpoints import Run
 from descargan.dashboard import Dashboard, connected
-from descargan.data import ImageDataset, evenly_spread
+from descargan.data import ImageDataset, evenly_spread, warn_of_few
 from descargan.distributed import Process
 from descargan.evaluation import arrays
 from descargan.figures import (
@@ -102,6 +102,7 @@ def test(options: Options, translator: Translator) -> Results:
     chooses a second one.
     """
     dataset = ImageDataset.open(options, "test")
+    warn_of_few(dataset, "test")
     validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
     with connected(options, Process()) as dashboard:
         validated = None
@@ -265,7 +266,7 @@ def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth:
         panels["mask"] = mask_picture(finding.difference, limit)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
-    said = f"{CLASS_NAMES[finding.label]}; P(disease) {finding.probability:.2f}"
+    said = f"{CLASS_NAMES[finding.label]}, P(disease) {finding.probability:.2f}"
     wrong = "" if row["predicted"] == finding.label else "taken for the other class"
     return Card(printable(row["file"]), row["anomaly_score"], said, wrong, panels)
 
