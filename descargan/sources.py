@@ -13,6 +13,8 @@ from descargan.errors import UserError
 from descargan.images import fit, in_unit, read_slices
 from descargan.scaling import common_range, scale
 
+Span = tuple[float, float]
+
 
 class Preprocessing(NamedTuple):
     """How files become pictures, as a run has it: see the options of these names."""
@@ -35,12 +37,10 @@ class Picture(NamedTuple):
 
     name: str
     image: np.ndarray
-    span: tuple[float, float] | None = None
+    span: Span | None = None
 
 
-def read_pictures(
-    path: Path, how: Preprocessing, span: tuple[float, float] | None = None
-) -> list[Picture]:
+def read_pictures(path: Path, how: Preprocessing, span: Span | None = None) -> list[Picture]:
     """All pictures of a file, by one range: ``span`` where its series has one.
 
     Raises UserError, which names the file, where it cannot be read.
@@ -51,21 +51,31 @@ def read_pictures(
     return [Picture(one.name, one.image[0], span) for one in found]
 
 
-def spans_of_series(paths: Sequence[Path], scaling: str) -> dict[Path, tuple[float, float] | None]:
-    """The range of each DICOM file whose series holds others of ``paths``, read for it one by one.
+def spans_of_series(paths: Sequence[Path], scaling: str) -> dict[Path, Span]:
+    """The range of each DICOM file whose series holds others of ``paths``."""
+    return {
+        path: span
+        for files in find_series(paths)
+        if (span := span_of(files, scaling)) is not None
+        for path in files
+    }
 
-    Files that cannot be read are passed over: reading them again tells what is wrong.
-    """
-    series: dict[str, list[Path]] = {}
+
+def find_series(paths: Sequence[Path]) -> list[list[Path]]:
+    """The DICOM files of each series of which ``paths`` has several. Headers alone are read."""
+    series: dict[tuple[str, str], list[Path]] = {}
     for path in paths:
         if (identity := identity_of(path)) is not None and identity.series:
-            series.setdefault(identity.series, []).append(path)
-    spans = {}
-    for files in series.values():
-        if len(files) > 1:
-            images = (image for path in files for image in readable_images(path))
-            spans |= dict.fromkeys(files, common_range(images, scaling))
-    return spans
+            series.setdefault((identity.patient, identity.series), []).append(path)
+    return [files for files in series.values() if len(files) > 1]
+
+
+def span_of(series: Sequence[Path], scaling: str) -> Span | None:
+    """One range for the files of a series, as :func:`descargan.scaling.common_range` says.
+
+    A file that cannot be read is passed over: reading it again tells what is wrong.
+    """
+    return common_range((image for path in series for image in readable_images(path)), scaling)
 
 
 def readable_images(path: Path) -> list[np.ndarray]:
