@@ -30,11 +30,13 @@ from descargan.figures import (
     save_figure,
 )
 from descargan.files import naming, without_nan, write_atomically, write_json
+from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, write_report
 from descargan.translator import Translator
+from descargan.trivial import measure_trivial
 
 EXAMPLES = 5
 NO_READING = Reading(None)
@@ -46,6 +48,7 @@ PER_IMAGE = {
     "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
     "dice_stored": "Dice at the threshold of the healthy validation images",
+    "dice_best": "Dice at the best threshold for these images",
     "map_ssim": "SSIM of difference map and ground truth",
     "map_mse": "MSE of difference map and ground truth",
     "map_variance": "variance of ground truth minus difference map, both scaled",
@@ -66,6 +69,11 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
         ("class", "anomaly_score"),
     ),
 }
+
+
+# Where the ground truth is an outline, it has no unit to compare a difference in.
+OF_DIFFERENCES = ("dice", "map_ssim", "map_mse", "map_variance", "counterpart_mse")
+OF_DIFFERENCES += ("counterpart_ssim", "input_mse")
 
 
 class Finding(NamedTuple):
@@ -121,45 +129,81 @@ def test_split(
 ) -> Results:
     """Test networks on a split."""
     results = options.results_dir
-    with naming(results):
-        results.mkdir(parents=True, exist_ok=True)
-    shown = evenly_spread(dataset, EXAMPLES - 1)
-    files = map_names([dataset.name(index) for index in range(len(dataset))])
-    rows, gallery = [], Gallery()
-    examples: dict[int, Finding] = {}
-    with replaced_folder(results / "difference_maps") as maps:
-        for index, finding in enumerate(findings(translator, dataset, options)):
-            rows.append(describe_image(dataset.name(index), finding, *thresholds))
-            rows[-1]["map"] = files[index]
-            with naming(results / "difference_maps" / files[index]):
-                np.save(maps / files[index], finding.difference)
-            gallery.add(describe_card(rows[-1], finding, thresholds, dataset.has_truth))
-            if index in shown:
-                examples[index] = finding
+    seen = look_at(translator, dataset, options, thresholds)
     title = f"{options.dataset}: test images"
-    figure = show(list(examples.values()), title, thresholds, dataset.has_truth)
+    figure = show(list(seen.examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    summary = summarise(rows)
+    summary, trivial = measure(dataset, seen)
     about = describe_test(options, dataset, thresholds)
-    confusion, roc = write_results(results, rows, {**about, "metrics": summary})
-    table = {title_of(name): interval_text(value) for name, value in summary.items()}
+    found = {"metrics": summary, "trivial_maps": trivial}
+    confusion, roc = write_results(results, seen.rows, {**about, **found})
+    entries = {title_of(name): entry for name, entry in summary.items()}
+    for name, measured in trivial.items():
+        entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
+    table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
     print_confusion(confusion)
     notes = [thresholds.reading.reason] if thresholds.reading.reason else []
     for note in notes:
         print(note)
     counts = ", ".join(f"{n} {name}" for name, n in about["images"].items())
-    report = write_report(
-        options,
-        f"{len(rows)} images ({counts})",
-        gallery,
-        notes,
-        Measured(report_rows(summary), roc),
-    )
+    of_page = f"{len(seen.rows)} images ({counts})", seen.gallery, notes
+    page = write_report(options, *of_page, Measured(report_rows(entries), roc))
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
-    print(f"to look at: {report}")
+    print(f"to look at: {page}")
     dashboard.show_results(table, figure)
-    return Results(results, summary, rows)
+    return Results(results, summary, seen.rows)
+
+
+class Seen(NamedTuple):
+    """What was seen in a split: a row an image, Dice curves by index, cards, and examples."""
+
+    rows: list[Row]
+    curves: dict[int, np.ndarray]
+    gallery: Gallery
+    examples: dict[int, Finding]
+
+
+def look_at(
+    translator: Translator, dataset: ImageDataset, options: Options, thresholds: Thresholds
+) -> Seen:
+    """Go through the images of a split, and write their difference maps."""
+    results = options.results_dir
+    with naming(results):
+        results.mkdir(parents=True, exist_ok=True)
+    shown = evenly_spread(dataset, EXAMPLES - 1)
+    files = map_names([dataset.name(index) for index in range(len(dataset))])
+    seen = Seen([], {}, Gallery(), {})
+    with replaced_folder(results / "difference_maps") as maps:
+        for index, finding in enumerate(findings(translator, dataset, options)):
+            row = describe_image(dataset.name(index), finding, *thresholds)
+            if dataset.has_masks:
+                row = {name: value for name, value in row.items() if name not in OF_DIFFERENCES}
+            seen.rows.append({**row, "map": files[index]})
+            if finding.truth.any():
+                seen.curves[index] = metrics.dice_curve(finding.difference, finding.truth)
+            with naming(results / "difference_maps" / files[index]):
+                np.save(maps / files[index], finding.difference)
+            seen.gallery.add(describe_card(row, finding, thresholds, dataset.has_truth))
+            if index in shown:
+                seen.examples[index] = finding
+    return seen
+
+
+def measure(dataset: ImageDataset, seen: Seen) -> tuple[dict[str, dict], dict[str, dict]]:
+    """The metrics of the networks' maps, and those of trivial maps where there is a truth.
+
+    Intervals are by patient where the data set names them.
+    """
+    patients = read_patients(dataset.root, dataset.paths)
+    groups = np.array(patients) if patients else None
+    summary = summarise(seen.rows, groups)
+    if not seen.curves:
+        return summary, {}
+    located = None if groups is None else groups[list(seen.curves)]
+    summary["dice_best"] = metrics.best_dice(np.stack(list(seen.curves.values())), located)
+    ordered = {name: summary[name] for name in (*PER_IMAGE, *OVERALL) if name in summary}
+    return ordered, measure_trivial(dataset, groups)
 
 
 def describe_test(options: Options, dataset: ImageDataset, thresholds: Thresholds) -> dict:
@@ -287,16 +331,19 @@ def write_results(results: Path, rows: list[Row], about: dict) -> tuple[np.ndarr
     return confusion, roc
 
 
-def summarise(rows: list[Row]) -> dict[str, dict]:
-    """Each metric over all images where it is defined, with its bootstrap 95 % interval."""
+def summarise(rows: list[Row], groups: np.ndarray | None = None) -> dict[str, dict]:
+    """Each metric over all images where it is defined, with its bootstrap 95 % interval.
+
+    ``groups``: what images are drawn together by, see :func:`metrics.with_interval`.
+    """
     summary = {}
     for name in PER_IMAGE:
-        values = np.array([row[name] for row in rows if name in row])
-        if len(values):
-            summary[name] = metrics.with_interval(metrics.mean, values)
+        values = np.array([row.get(name, np.nan) for row in rows])
+        if any(name in row for row in rows):
+            summary[name] = metrics.with_interval(metrics.mean, values, groups=groups)
     for name, (_, statistic, keys) in OVERALL.items():
         columns = [np.array([row[key] for row in rows]) for key in keys]
-        summary[name] = metrics.with_interval(statistic, *columns)
+        summary[name] = metrics.with_interval(statistic, *columns, groups=groups)
     return summary
 
 
