@@ -27,7 +27,7 @@ $(DEMO)/warp-set/dataset.json: | $(VENV)/installed
 	$(RUN) create_synthetic_dataset.py --output $(DEMO)/warp-set $(DEMO_DATA)
 
 test: $(VENV)/installed-tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed-tests
 	$(VENV)/bin/ruff check .

@@ -9,99 +9,56 @@ OUTPUT/manifest.csv says where each came from, OUTPUT/left_out.csv which were le
 """
 
 import argparse
-import csv
-import os
 import sys
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
 from descargan.errors import UserError
-from descargan.preparation import Item, add_options, prepare
+from descargan.preparation import Source, add_options, chosen_options, prepare
+from descargan.tables import (
+    Selection,
+    add_nuisance,
+    collect,
+    header_of,
+    load_preset,
+    parse_rules,
+    with_traits,
+)
 
-NO_FINDING = "No Finding"
-COLUMNS = ("Path", "Frontal/Lateral", "AP/PA", NO_FINDING)
+PROJECTION = "AP/PA"
 
 
-def read_rows(root: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Rows of train.csv and valid.csv, each with the folder that its file lies in."""
+def find_tables(root: Path) -> list[Path]:
+    """train.csv and valid.csv in the release's folder or one in it (the full one has batches)."""
     folders = [root, *sorted(p for p in root.iterdir() if p.is_dir())] if root.is_dir() else []
-    found = [f / name for name in ("train.csv", "valid.csv") for f in folders]
+    found = [folder / name for name in ("train.csv", "valid.csv") for folder in folders]
     found = [path for path in found if path.is_file()]
     if not any(path.name == "train.csv" for path in found):
         raise UserError(f"{root} holds no train.csv: pass the release's folder to --chexpert-root")
-    for path in found:
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
-                if missing:
-                    raise UserError(f"{path} has no column '{missing[0]}': is it CheXpert's?")
-                for row in reader:
-                    yield path.parent, row
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path} cannot be read as CSV: {error}") from None
+    return found
 
 
-def locate(folder: Path, path: str) -> tuple[Path, tuple[str, ...]]:
-    """The file of a row, and its parts from the patient on.
-
-    Paths start with the release's name (CheXpert-v1.0-small/train/patient00001/...), which need not
-    be that of the folder on disk.
-    """
-    parts = Path(path.strip()).parts
-    start = next((i for i, part in enumerate(parts) if part in ("train", "valid")), 0)
-    return folder.joinpath(*parts[start:]), parts[start + 1 :]
-
-
-def classify(row: dict[str, str], options: argparse.Namespace) -> int | str:
-    """The class of a row, or why it is left out."""
-    view, projection = row["Frontal/Lateral"].strip(), row["AP/PA"].strip()
-    if options.view != "both" and view.lower() != options.view:
-        return f"{view or 'unknown'} view"
-    if options.projection != "both" and projection != options.projection:
-        return f"{projection or 'unknown'} projection"
-    finding, healthy = (value(row, column) for column in (options.finding, NO_FINDING))
-    if finding == -1:
-        if options.uncertain == "exclude":
-            return "uncertain label"
-        finding = 1.0 if options.uncertain == "positive" else 0.0
-    if finding == 1 and healthy == 1:
-        return "contradictory labels"
-    if finding == 1:
-        return DISEASED
-    return HEALTHY if healthy == 1 else "neither class"
-
-
-def value(row: dict[str, str], column: str) -> float | None:
-    """1, 0, -1 or None for an empty or unreadable cell."""
-    try:
-        return float(row[column])
-    except (TypeError, ValueError):
-        return None
-
-
-def collect(options: argparse.Namespace) -> tuple[list[Item], list[tuple[str, str]]]:
-    """The items of both classes, and the rows left out with the reason."""
-    items, left_out, seen = [], [], set()
-    for folder, row in read_rows(options.chexpert_root):
-        if options.finding not in row:
-            known = ", ".join(list(row)[5:])
-            raise UserError(f"--finding {options.finding!r} is no column: choose one of {known}")
-        source, parts = locate(folder, row["Path"] or "")
-        label = classify(row, options)
-        if not isinstance(label, int):
-            left_out.append((str(source), label))
-        elif not parts or source in seen:
-            left_out.append((str(source), "no path" if not parts else "listed twice"))
-        elif not source.is_file():
-            left_out.append((str(source), "missing file"))
-        else:
-            seen.add(source)
-            name = "_".join(parts).rsplit(".", 1)[0]
-            items.append(Item(source, name, parts[0], label))
-    return items, left_out
+def select(arguments: argparse.Namespace, header: list[str]) -> Selection:
+    """What the options ask for, on top of what the preset says of the columns."""
+    finding = arguments.finding
+    if PROJECTION in header and finding not in (known := header[header.index(PROJECTION) + 1 :]):
+        raise UserError(f"--finding {finding!r} is no column: choose one of {', '.join(known)}")
+    selection = load_preset("chexpert", finding).selection
+    view, uncertain = selection.keep
+    keep = []
+    if arguments.view != "both":
+        keep += parse_rules([f"{view.column}={arguments.view}"], "--view", view.reason)
+    if arguments.projection != "both":
+        condition = f"{PROJECTION}={arguments.projection}"
+        keep += parse_rules([condition], "--projection", "{value} projection")
+    if arguments.uncertain == "exclude":
+        keep.append(uncertain)
+    elif arguments.uncertain == "positive":
+        both = parse_rules([f"{finding}=1", f"{finding}=-1"], "--finding")
+        selection = replace(selection, diseased=both)
+    named = (*arguments.match, *arguments.nuisance)
+    return with_traits(replace(selection, keep=tuple(keep)), named, header)
 
 
 def build_parser() -> Parser:
@@ -117,27 +74,22 @@ def build_parser() -> Parser:
     add("--projection", choices=("AP", "PA", "both"), default="both", help="default: both")
     text = "what an uncertain label (-1) of the finding counts as (default: exclude)"
     add("--uncertain", choices=("exclude", "positive", "negative"), default="exclude", help=text)
+    add_nuisance(parser)
     add_options(parser)
     return parser
 
 
 def main() -> None:
-    options = build_parser().parse_args()
-    items, left_out = collect(options)
-    missing = sum(reason == "missing file" for _, reason in left_out)
-    if missing > max(10, 0.01 * (missing + len(items))):
-        raise UserError(
-            f"{missing} of {missing + len(items)} files of the CSV are missing under "
-            f"{options.chexpert_root}: is the download complete?"
-        )
-    folders = ("Healthy control", f"Images showing {options.finding.lower()}")
-    about = {
-        "source": str(options.chexpert_root),
-        **{k: getattr(options, k) for k in ("finding", "view", "projection", "uncertain", "seed")},
-        "image_size": options.image_size,
-    }
-    workers = options.workers or os.cpu_count() or 1
-    prepare(items, left_out, folders, options, about, workers)
+    arguments = build_parser().parse_args()
+    options = chosen_options(arguments)
+    root = arguments.chexpert_root
+    tables = find_tables(root)
+    selection = select(arguments, header_of(tables[0]))
+    items, left_out = collect(tables, root, selection)
+    folders = ("Healthy control", f"Images showing {arguments.finding.lower()}")
+    about = {name: getattr(arguments, name) for name in ("finding", "view", "projection")}
+    about |= {"source": str(root), "uncertain": arguments.uncertain}
+    prepare(Source(items, folders, left_out, selection.traits, about), options)
 
 
 if __name__ == "__main__":

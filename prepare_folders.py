@@ -5,48 +5,96 @@
 writes OUTPUT/{Train,Validate,Test}/{Healthy control,Diseased}/*.png, padded to a square, resized.
 Where several images belong to one patient, --patient says how the file name tells: a regular
 expression whose first group, or whole match, is the patient. No patient is in two splits.
+--masks names a folder of outlines of the diseased images; tests then score the maps by them.
 """
 
 import argparse
-import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
-from descargan.data import SUFFIXES
+from descargan.conversion import Item
 from descargan.errors import UserError
-from descargan.preparation import Item, add_options, prepare
+from descargan.masks import find_masks
+from descargan.preparation import (
+    Source,
+    add_options,
+    chosen_options,
+    match_patient,
+    prepare,
+    refuse_overlap,
+    regular_expression,
+    unique_names,
+)
+from descargan.scanning import IMAGE_SUFFIXES, kinds, scan
 
 
-def regular_expression(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+def collect(
+    folder: Path, label: int, pattern: re.Pattern[str] | None
+) -> tuple[list[Item], list[tuple[str, str]]]:
+    """The images below a folder, and what is passed over with the reason.
 
-
-def collect(folder: Path, label: int, pattern: re.Pattern[str] | None) -> list[Item]:
-    """The images below a folder. Raises UserError where there are none, or one tells no patient."""
+    Raises UserError where there are none, or one tells no patient.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --healthy and --diseased")
-    items = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES["Chexpert"] or not path.is_file():
-            continue
-        relative = path.relative_to(folder).as_posix()
-        patient = relative
-        if pattern is not None:
-            match = pattern.search(relative)
-            if match is None:
-                raise UserError(f"--patient {pattern.pattern!r} matches nothing in {relative}")
-            patient = match.group(1) if pattern.groups else match.group()
-        name = relative.replace("/", "_").replace(".", "-")  # a.png and a.jpg stay apart
-        items.append(Item(path, name, patient, label))
-    if not items:
-        raise UserError(f"{folder} holds no image ({', '.join(SUFFIXES['Chexpert'])})")
+    paths, passed_over = scan(folder)
+    if not paths:
+        reasons = Counter(reason for _, reason in passed_over).most_common(3)
+        found = "; passed over: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
+        types = ", ".join(IMAGE_SUFFIXES)
+        raise UserError(f"{folder} holds no image ({types}){found if reasons else ''}")
+    print(f"{folder}: {kinds(paths)}")
+    relatives = [path.relative_to(folder).as_posix() for path in paths]
+    patients = relatives if pattern is None else [match_patient(pattern, r) for r in relatives]
+    # a.png and a.jpg stay apart
+    names = unique_names(relative.replace("/", "_").replace(".", "-") for relative in relatives)
+    items = [
+        Item(str(path), name, patient, label)
+        for path, name, patient in zip(paths, names, patients, strict=True)
+    ]
+    return items, [(str(path), reason) for path, reason in passed_over]
+
+
+def refuse_contradiction(healthy: Path, diseased: Path) -> None:
+    """Raise UserError where images of one class would also be of the other."""
+    first, second = healthy.resolve(), diseased.resolve()
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        raise UserError(
+            f"--healthy {healthy} and --diseased {diseased} are the same or lie in each other, so "
+            "images would be in both classes: move them apart"
+        )
+
+
+def add_masks(items: list[Item], folder: Path, suffix: str, roots: tuple[Path, Path]) -> list[Item]:
+    """The items with their masks; one of a name in both classes is the diseased image's."""
+    relatives = [Path(item.source).relative_to(roots[item.label]).as_posix() for item in items]
+    diseased = {r for r, item in zip(relatives, items, strict=True) if item.label == DISEASED}
+    asked = [
+        i for i, item in enumerate(items) if item.label == DISEASED or relatives[i] not in diseased
+    ]
+    items = list(items)
+    for i, mask in zip(
+        asked, find_masks([relatives[i] for i in asked], folder, suffix), strict=True
+    ):
+        items[i] = items[i]._replace(outline=mask)
+    without = sum(item.label == DISEASED and item.outline is None for item in items)
+    if without:
+        print(f"{without} diseased images have no mask in {folder}")
     return items
+
+
+def mention_same_names(items: list[Item], roots: tuple[Path, Path]) -> None:
+    """Say where file names of both classes are taken for one patient."""
+    patients = [{item.patient for item in items if item.label == c} for c in (HEALTHY, DISEASED)]
+    both = len(patients[HEALTHY] & patients[DISEASED])
+    if both:
+        print(
+            f"{both} file names are in both {roots[0]} and {roots[1]}: each counts as one patient"
+        )
 
 
 def build_parser() -> Parser:
@@ -56,18 +104,33 @@ def build_parser() -> Parser:
     add("--diseased", type=Path, required=True, metavar="DIR", help="folder of diseased images")
     text = "regular expression of the patient in the path (default: each image is a patient)"
     add("--patient", type=regular_expression, metavar="REGEX", help=text)
+    text = "folder of outlines of the diseased images: 0, and anything else on the lesion"
+    add("--masks", type=Path, metavar="DIR", help=text)
+    text = "what the names of the masks have more, such as _mask (default: nothing)"
+    add("--mask-suffix", default="", metavar="TEXT", help=text)
     add_options(parser)
     return parser
 
 
 def main() -> None:
-    options = build_parser().parse_args()
-    items = collect(options.healthy, HEALTHY, options.patient)
-    items += collect(options.diseased, DISEASED, options.patient)
-    about = {"healthy": str(options.healthy), "diseased": str(options.diseased)}
-    about |= {"seed": options.seed, "image_size": options.image_size}
+    arguments = build_parser().parse_args()
+    options = chosen_options(arguments)
+    roots = (arguments.healthy, arguments.diseased)
+    inputs = {"--healthy": roots[0], "--diseased": roots[1], "--masks": arguments.masks}
+    for option, folder in inputs.items():
+        if folder is not None:
+            refuse_overlap(options.output, option, folder)
+    healthy, passed_over = collect(arguments.healthy, HEALTHY, arguments.patient)
+    diseased, more = collect(arguments.diseased, DISEASED, arguments.patient)
+    refuse_contradiction(*roots)
+    items = healthy + diseased
+    if arguments.patient is None:
+        mention_same_names(items, roots)
+    if arguments.masks is not None:
+        items = add_masks(items, arguments.masks, arguments.mask_suffix, roots)
+    about = {option.strip("-"): str(folder) for option, folder in inputs.items() if folder}
     folders = ("Healthy control", "Diseased")
-    prepare(items, [], folders, options, about, options.workers or os.cpu_count() or 1)
+    prepare(Source(items, folders, passed_over + more, arguments=about), options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the dashboard costs training, whatever its server does.
 
-    python benchmarks/dashboard.py
+    python -m benchmarks.dashboard
 
 For servers that answer, hang, and are killed half-way it trains for 60 iterations at 64 x 64 and
 prints the share of the time that went by inside the dashboard's calls; then it sends 10,000 updates
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import main as program
 from create_synthetic_dataset import write_dataset
 from descargan.dashboard import CURVES, Dashboard, connect

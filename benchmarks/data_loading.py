@@ -1,6 +1,6 @@
 """Images per second that the loader delivers, against what a training step takes.
 
-    python benchmarks/data_loading.py
+    python -m benchmarks.data_loading
 
 Data sets of 4,000 and of 100,000 files of 64 x 64 with ground truth, the larger one made of hard
 links to the files of the smaller: its 3 GiB do not fit the cache, so that processes read the files.
@@ -8,19 +8,17 @@ links to the files of the smaller: its 3 GiB do not fit the cache, so that proce
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from create_synthetic_dataset import write_dataset
 from descargan.data import ImageDataset, load, random_flips, shuffled_batches
-from descargan.models import Discriminator, Generator
-from descargan.options import build_parser
-from descargan.training import train_step
+from descargan.models import build_networks
+from descargan.options import Options
+from descargan.steps import Batch, TrainingState, train_step
 
 BATCH = 10
 SECONDS = 20.0
@@ -40,15 +38,14 @@ def delivered(dataset: ImageDataset, workers: int) -> float:
 def consumed() -> float:
     """Images per second of training with few filters, critic alone, the fastest there is here."""
     torch.manual_seed(0)
-    networks = [Generator(1, 16), Discriminator(1, 16, 64)]
-    optimizers = [torch.optim.Adam(n.parameters(), fused=True) for n in networks]
-    scalers = [torch.amp.GradScaler("cpu", enabled=False)] * 2
+    options = Options(image_size=64, base_filters=16, critic_filters=16)
+    state = TrainingState(*build_networks(options), options, torch.device("cpu"))
     images, classes = torch.rand(BATCH, 1, 64, 64), torch.arange(BATCH) % 2
-    options = build_parser().parse_args([])
+    batch = Batch(images, classes, options.noise * torch.rand_like(images), classes)
     seconds = []
     for _ in range(10):
         start = time.perf_counter()
-        train_step(networks, optimizers, scalers, images, classes, False, options)
+        train_step(state, batch, options, with_generator=False)
         seconds.append(time.perf_counter() - start)
     return BATCH / min(seconds)
 

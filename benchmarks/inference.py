@@ -1,6 +1,6 @@
 """Images per second of a test: the release's way against ours.
 
-    python benchmarks/inference.py
+    python -m benchmarks.inference
 
 The release's way: one image at a time, batch norm in training mode, upsampling and convolution
 apart, the default memory format. Ours: batches of ten with the statistics of each image. Both
@@ -8,19 +8,16 @@ translate each image into a healthy one and classify it, and agree; they are tim
 """
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from training_step import CASES, plain
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.training_step import CASES, plain
 from descargan import HEALTHY
 from descargan.device import speed_up_process
-from descargan.evaluation import translate
 from descargan.models import Discriminator, Generator
+from descargan.translator import Translator
 
 BATCH = 10
 
@@ -36,10 +33,8 @@ def main() -> None:
         torch.manual_seed(0)
         generator, discriminator = Generator(1, filters), Discriminator(1, critic_filters, size)
         their_generator, their_discriminator = plain(generator).train(), plain(discriminator).eval()
-        for network in (generator, discriminator):
-            network.to(memory_format=torch.channels_last)
+        translator = Translator(generator, discriminator)
         images = torch.rand(BATCH, 1, size, size) * 2 - 1
-        classes = torch.arange(BATCH) % 2
 
         @torch.no_grad()
         def release(
@@ -54,13 +49,9 @@ def main() -> None:
             return torch.cat(translated)
 
         def ours(
-            images: torch.Tensor = images,
-            classes: torch.Tensor = classes,
-            generator: Generator = generator,
-            discriminator: Discriminator = discriminator,
+            images: torch.Tensor = images, translator: Translator = translator
         ) -> torch.Tensor:
-            images = images.to(memory_format=torch.channels_last)
-            return translate(generator, discriminator, images, images, classes).healthy
+            return translator.translate(images).healthy
 
         torch.testing.assert_close(ours(), release(), rtol=0, atol=1e-3)
         seconds: dict[str, list[float]] = {"release": [], "ours": []}

@@ -1,6 +1,6 @@
 """Memory, open files and processes over a long training run, which should stay flat.
 
-    python benchmarks/long_run.py
+    python -m benchmarks.long_run
 
 2,000 iterations in 20 epochs of tiny networks, with two processes that read the images from disk
 and a dashboard whose server is gone; a line after each epoch.
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import main as program
 from create_synthetic_dataset import write_dataset
 from descargan import data

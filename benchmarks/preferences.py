@@ -1,6 +1,6 @@
 """What the losses say of a run's pseudo-healthy images, and of the true counterparts.
 
-    python benchmarks/preferences.py runs/benchmark/fast-0 --data warp-set-64
+    python -m benchmarks.preferences runs/benchmark/fast-0 --data warp-set-64
 
 Over the diseased validation images of the synthetic data set: the critic's score of the healthy
 class (more is healthier), the classification loss against healthy, the error of the translation
@@ -11,31 +11,19 @@ from the truth; where none is, the generator has not reached what its losses ask
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.synthetic import open_split
 from descargan import DISEASED, HEALTHY, losses
-from descargan.checkpoints import Run, load_weights
 from descargan.device import speed_up_process
-from descargan.layers import per_image_normalisation
+from descargan.layers import evaluating
 from descargan.models import Discriminator, Generator
-from main import build_networks
+from descargan.translator import Translator
 
 INSIDE = 0.05  # of |ground truth|: the disease changed the pixel
-
-
-def load_networks(run: Run) -> tuple[Generator, Discriminator]:
-    options = argparse.Namespace(**run.read_description()["options"])
-    generator, discriminator = build_networks(options)
-    for network, path in ((generator, run.generator), (discriminator, run.discriminator)):
-        load_weights(network, path)
-        network.eval()
-    return generator, discriminator
 
 
 @torch.no_grad()
@@ -45,7 +33,7 @@ def describe(
     """What stands in the columns, of ``images`` made of ``source``."""
     generator, discriminator = networks
     features = discriminator.encode(images)
-    with per_image_normalisation(generator):
+    with evaluating(generator):
         back = generator(images, DISEASED)
     logits = discriminator.classifier(features)
     return {
@@ -66,8 +54,9 @@ def main() -> None:
     dataset = open_split(options.data, "validate")
     diseased = (dataset.classes == DISEASED).nonzero().flatten()
     source, truth, _ = dataset.__getitems__(diseased)
-    networks = load_networks(Run(options.run, "Synthetic"))
-    with torch.no_grad(), per_image_normalisation(networks[0]):
+    translator = Translator.load(options.run)
+    networks = translator.generator, translator.discriminator
+    with torch.no_grad(), evaluating(networks[0]):
         healthy = networks[0](source, HEALTHY)
     counterpart = source - truth
     rows = {

@@ -1,11 +1,11 @@
 """How well each method finds the disease of the synthetic data set, on one protocol.
 
     python create_synthetic_dataset.py --image-size 64 --output warp-set-64
-    python benchmarks/synthetic.py run fast --seeds 0 1 2          # one recipe, three seeds
-    python benchmarks/synthetic.py run autoencoder --minutes 20
-    python benchmarks/synthetic.py run fast --name "fast, no decay" -- --decay none   # a variant
-    python benchmarks/synthetic.py report                          # docs/results.md's table, figure
-    python benchmarks/synthetic.py ship runs/benchmark/fast-0 save_nets/pretrained
+    python -m benchmarks.synthetic run fast --seeds 0 1 2          # one recipe, three seeds
+    python -m benchmarks.synthetic run autoencoder --minutes 20
+    python -m benchmarks.synthetic run fast --name "fast, no decay" -- --decay none   # a variant
+    python -m benchmarks.synthetic report                          # docs/results.md's table, figure
+    python -m benchmarks.synthetic ship runs/benchmark/fast-0 save_nets/pretrained
 
 The data set is that of seed 0. Training sees images and classes; the validation split chooses the
 threshold of the maps; the test split is read once, by the weights after the last epoch. ``run``
@@ -20,16 +20,16 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.baselines import Explain, Explanation
 from benchmarks.baselines.trivial import MAPS
-from descargan import DISEASED, metrics, testing
+from descargan import DISEASED, testing
 from descargan.checkpoints import Run, read_weights, write_file
 from descargan.data import ImageDataset
 from descargan.device import speed_up_process
@@ -95,29 +95,23 @@ def evaluate(
 ) -> None:
     """Metrics and maps of a method, in the form of main.py's test."""
     torch.manual_seed(0)
-    curves = [
-        metrics.dice_curve(values[4], values[2])
-        for values in explained(explain, validation)
-        if values[0] == DISEASED
-    ]
-    threshold = float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
+    threshold = testing.choose_threshold(explained(explain, validation))
     maps = folder / "results" / "difference_maps"
     maps.mkdir(parents=True, exist_ok=True)
     rows = []
-    for index, values in enumerate(explained(explain, dataset)):
-        rows.append(testing.describe_image(dataset.name(index), values, threshold))
-        np.save(maps / testing.map_name(dataset.name(index)), values[4])
+    for index, finding in enumerate(explained(explain, dataset)):
+        rows.append(testing.describe_image(dataset.name(index), finding, threshold))
+        np.save(maps / testing.map_name(dataset.name(index)), finding.difference)
     summary = testing.summarise(rows)
     if np.isnan(rows[0]["probability"]):
         for name in ("accuracy", "kappa"):
             del summary[name]
     write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))
-    testing.print_table({testing.title(n): testing.interval_text(v) for n, v in summary.items()})
+    testing.print_table({testing.title_of(n): testing.interval_text(v) for n, v in summary.items()})
 
 
-def explained(explain: Explain, dataset: ImageDataset) -> list[tuple]:
-    """For each image: class, image, truth, pseudo-healthy, difference, P(disease)."""
-    result = []
+def explained(explain: Explain, dataset: ImageDataset) -> Iterator[testing.Finding]:
+    """What a method finds in each image of a split."""
     for index in torch.arange(len(dataset)).split(10):
         images, truth, classes = dataset.__getitems__(index)
         said: Explanation = explain(images)
@@ -125,8 +119,8 @@ def explained(explain: Explain, dataset: ImageDataset) -> list[tuple]:
         probability = torch.full((len(images),), torch.nan)
         probability = probability if said.probability is None else said.probability
         columns = [x[:, 0].numpy() for x in (images, truth, healthy, said.difference)]
-        result += zip(classes.tolist(), *columns, probability.tolist(), strict=True)
-    return result
+        for values in zip(classes.tolist(), *columns, probability.tolist(), strict=True):
+            yield testing.Finding(*values)
 
 
 def report(data: Path, out: Path, figure: Path) -> None:

@@ -1,8 +1,8 @@
 """The synthetic data set: how fast it is made, and whether anything but anatomy gives disease away.
 
-    python benchmarks/synthetic_dataset.py
-    python benchmarks/synthetic_dataset.py --disease opacity
-    python benchmarks/synthetic_dataset.py --sheet docs/synthetic.png
+    python -m benchmarks.synthetic_dataset
+    python -m benchmarks.synthetic_dataset --disease opacity
+    python -m benchmarks.synthetic_dataset --sheet docs/synthetic.png
 
 prints milliseconds an image on one core, against a plain painting of the waves ring by ring;
 images a second at 1 and 2 processes; and the cross-validated AUROC of classifiers that see nothing
@@ -10,7 +10,6 @@ but brightness, contrast, histogram or border of the images.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from functools import partial
@@ -23,7 +22,6 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import create_synthetic_dataset as synthetic
 from descargan.figures import example_figure, save_figure
 

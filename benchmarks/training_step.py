@@ -1,7 +1,7 @@
 """Time of a training iteration: the release's order of computation against ours.
 
-    python benchmarks/training_step.py
-    python benchmarks/training_step.py --case 64/16/16 --rounds 10
+    python -m benchmarks.training_step
+    python -m benchmarks.training_step --case 64/16/16 --rounds 10
 
 The reference is the method in the release's order: a critic pass for the real images of each class,
 one for the fakes of each, a gradient penalty for each with PyTorch's own ReLU, a third pass of all
@@ -32,13 +32,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from descargan import losses
 from descargan.device import MMAP_MAX, TRIM_THRESHOLD, keep_freed_memory
 from descargan.layers import Conv, MaxPool, ReLU, UpsampledConv
 from descargan.models import Discriminator, Generator
-from descargan.options import build_parser
-from descargan.training import train_step
+from descargan.options import Options
+from descargan.steps import Batch, TrainingState, train_step
 
 CASES = {
     "64/16/16": (64, 16, 16, 10),
@@ -46,9 +45,8 @@ CASES = {
     "256/64/32": (256, 64, 32, 2),
 }
 CYCLE = 5  # four iterations of the critic alone and one with the generator
-OPTIONS = build_parser().parse_args([])
+OPTIONS = Options()
 MMAP_THRESHOLD = -3  # of glibc's mallopt
-SCALERS = [torch.amp.GradScaler("cpu", enabled=False)] * 2
 
 
 class PlainUpsampling(nn.Conv2d):
@@ -142,26 +140,21 @@ class Side:
         self.classes = torch.arange(batch) % 2
         if ours:
             self.images = self.images.to(memory_format=torch.channels_last)
-            self.networks = [n.to(memory_format=torch.channels_last) for n in networks]
+            self.state = TrainingState(*networks, OPTIONS, torch.device("cpu"))
+            self.networks = [player.network for player in self.state.players]
+            self.optimizers = [player.optimizer for player in self.state.players]
         else:
             self.networks = [plain(n) for n in networks]
-        kind = {"fused": True} if ours else {"foreach": False}
-        self.optimizers = [
-            torch.optim.Adam(n.parameters(), lr=1e-4, betas=(0.5, 0.999), **kind)
-            for n in self.networks
-        ]
+            self.optimizers = [
+                torch.optim.Adam(n.parameters(), lr=1e-4, betas=(0.5, 0.999), foreach=False)
+                for n in self.networks
+            ]
 
     def step(self, with_generator: bool) -> dict[str, Tensor]:
         if self.ours:
-            return train_step(
-                self.networks,
-                self.optimizers,
-                SCALERS,
-                self.images,
-                self.classes,
-                with_generator,
-                OPTIONS,
-            )
+            noise = OPTIONS.noise * torch.rand_like(self.images)
+            batch = Batch(self.images, self.classes, noise, self.classes)
+            return train_step(self.state, batch, OPTIONS, with_generator)
         return reference_step(
             self.networks, self.optimizers, self.images, self.classes, with_generator
         )
@@ -287,7 +280,7 @@ def memory_of_process(which: str) -> float:
 
 def compare_memory(case: str) -> None:
     """Peak memory of both, each in a process of its own."""
-    command = [sys.executable, __file__, "--case", case, "--memory-of"]
+    command = [sys.executable, "-m", "benchmarks.training_step", "--case", case, "--memory-of"]
     memory = [
         float(subprocess.run([*command, x], capture_output=True, text=True, check=True).stdout)
         for x in ("reference", "ours")

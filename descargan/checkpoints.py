@@ -11,15 +11,15 @@ import io
 import json
 import pickle
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from descargan.errors import UserError
+from descargan.errors import FileError, UserError, warn
 from descargan.files import without_nan, write_atomically
+from descargan.kinds import KINDS
 from descargan.models import SIZE_MULTIPLE
 
 STATE_VERSION = 1
@@ -58,10 +58,11 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load weights of this project, or of the official release, into ``module``.
 
-    Raises UserError where the file is missing, broken, foreign or of other networks; ``module`` is
-    unchanged then.
+    Raises UserError where the file is missing, broken, foreign or of other networks, as far as the
+    tensors or the options stored beside them tell; ``module`` is unchanged then.
     """
     state = read_weights(path)
+    refuse_other_options(module, path)
     own = module.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unknown:
@@ -79,16 +80,29 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict(state)
 
 
+def refuse_other_options(module: nn.Module, path: Path) -> None:
+    """Raise UserError where ``module`` is built otherwise than what the weights were trained as."""
+    match = re.fullmatch(r"net[GD]_(\w+?)(_best)?\.pt", path.name)
+    saved = Run(path.parent, match[1]).read_description()["options"] if match else {}
+    for attribute, name in (("translation", "translation"), ("norm", "generator_norm")):
+        own = getattr(module, attribute, None)
+        if own is not None and saved.get(name, own) != own:
+            raise UserError(
+                f"{path} was trained with {name} '{saved[name]}', not '{own}': build the network "
+                f"with {attribute}='{saved[name]}'"
+            )
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a file, under our names, finite. Raises UserError."""
     state = read_file(path)
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
-        raise UserError(f"{path} holds no weights, but something else: pass another --save-dir")
+        raise FileError(f"{path} holds no weights, but something else: pass another --save-dir")
     for key, value in state.items():
         if not torch.isfinite(value).all():
-            raise UserError(f"{path} holds NaN or infinity in {key}: train again or restore it")
+            raise FileError(f"{path} holds NaN or infinity in {key}: train again or restore it")
     return from_official(state)
 
 
@@ -112,19 +126,19 @@ def read_file(path: Path) -> object:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: train first, or pass --save-dir") from None
+        raise FileError(f"{path} does not exist: train first, or pass --save-dir") from None
     sums = checksum_path(path)
     if sums.is_file() and hashlib.sha256(content).hexdigest() not in sums.read_text().split():
-        raise UserError(f"{path} is damaged, its checksum differs: restore it or train again")
+        raise FileError(f"{path} is damaged, its checksum differs: restore it or train again")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise UserError(
+        raise FileError(
             f"{path} is no checkpoint of tensors and plain values; nothing else is read"
         ) from None
     except Exception as error:  # a damaged file can raise anything
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"{path} is damaged or no checkpoint ({reason}): restore it") from error
+        raise FileError(f"{path} is damaged or no checkpoint ({reason}): restore it") from error
 
 
 def write_file(path: Path, value: object, previous: Path | None = None) -> None:
@@ -200,13 +214,13 @@ class Run:
             if not self.previous_state.exists():
                 raise
             state = self.read_state(self.previous_state)
-            print(f"warning: {error}; going on from {self.previous_state}", file=sys.stderr)
+            warn(f"{error}; going on from {self.previous_state}")
             return state
 
     def read_state(self, path: Path) -> dict:
         state = read_file(path)
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise UserError(
+            raise FileError(
                 f"{path} is no training state of version {STATE_VERSION}: "
                 "train into another --save-dir"
             )
@@ -220,7 +234,7 @@ class Run:
         except FileNotFoundError:
             return {"options": {}, "versions": {}}
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{self.options} is damaged: restore or remove it") from None
+            raise FileError(f"{self.options} is damaged: restore or remove it") from None
 
     def append_metrics(self, record: dict) -> None:
         """Add a line to the metrics history; NaN is written as null."""
@@ -240,3 +254,19 @@ class Run:
         """Forget what was recorded after ``iteration``, where training goes on."""
         kept = [r for r in self.read_metrics() if r["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
+
+
+def find_run(folder: Path, dataset: str | None = None) -> Run:
+    """The run in a folder: of the kind of data, or, where none is said, of the one that is there.
+
+    Where there is none, or several, it is of Synthetic. Raises UserError where there are several
+    and none is of Synthetic.
+    """
+    if dataset is None:
+        used = [run for kind in KINDS if (run := Run(folder, kind)).is_used()]
+        kinds = [run.dataset for run in used]
+        if len(used) == 1:
+            return used[0]
+        if used and "Synthetic" not in kinds:
+            raise UserError(f"{folder} holds runs of {' and '.join(kinds)}: name one, --dataset")
+    return Run(folder, dataset or "Synthetic")

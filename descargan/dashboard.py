@@ -1,89 +1,95 @@
 """The visdom dashboard: losses, validation curves and difference maps, while training and after.
 
     python -m descargan.dashboard --replay save_nets     show a finished run
-    python -m descargan.dashboard --install-assets       fetch the page's scripts, once, with npm
+    python -m descargan.dashboard --install-assets       fetch the page's scripts by hand
 
 Training only notes what changed; a thread draws it, so that no server, slow, hanging or dead, can
-hold training back or stop it.
+hold training back or stop it. visdom itself is imported when something is drawn: nothing else
+needs it.
 """
 
+from __future__ import annotations
+
 import contextlib
+import functools
 import hashlib
 import html
 import logging
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlparse
 
 import numpy as np
-import requests
 from matplotlib.figure import Figure
-from visdom import Visdom
 
-from descargan.assets import install_assets, missing_assets
+from descargan.assets import install_assets
 from descargan.checkpoints import Run
 from descargan.cli import Parser, port, run
-from descargan.errors import UserError
+from descargan.distributed import Process
+from descargan.errors import UserError, warn
 from descargan.figures import as_array, example_figure
+from descargan.kinds import KINDS
+from descargan.options import Options
 from descargan.visdom_server import (
     LOOPBACK,
     TIMEOUT_SECONDS,
     answers,
-    end_with_parent,
-    serve,
+    dashboard_command,
     start_server,
-    warn,
+    stop_server,
 )
+
+if TYPE_CHECKING:
+    from visdom import Visdom
 
 REDRAW_SECONDS = 2.0
 MAX_POINTS = 2000  # per curve; when there are more, every other one is dropped
 HEATMAP_SIDE = 128
-# Windows come in this order, in rows of three narrow ones, or of a wide and a narrow one.
-ORDER = ("results", "test examples", "examples", "options", "cycle", "critic", "generator")
-ORDER += ("location", "classes", "errors", "gradients", "totals")
 NARROW, WIDE, LOW, HIGH = 440, 888, 300, 600
+# Windows come in this order, in rows of three narrow ones, or of a wide and a narrow one.
+ORDER = ("results", "test examples", "examples", "cycle", "maps", "location", "critic")
+ORDER += ("generator", "classes", "errors", "gradients", "totals", "options")
 
-# Window: (kind of record, title, label of the y axis, logarithmic, names in the record).
+
+class Plot(NamedTuple):
+    """A window of curves: which values of which records it draws, and how."""
+
+    kind: str  # of the records: "losses", over the iteration, or "validation", over the epoch
+    title: str
+    label: str  # of the y axis
+    logarithmic: bool = False
+    names: tuple[str, ...] = ()
+
+
+# The plots "critic" and "generator" draw every loss term of that player that no other plot names.
 CURVES = {
-    "critic": (
-        "losses",
-        "Critic and classifier: loss terms",
-        "unweighted loss",
-        False,
-        ("critic/adversarial", "critic/gradient penalty", "critic/classification"),
-    ),
-    "generator": (
-        "losses",
-        "Generator: loss terms",
-        "unweighted loss",
-        False,
-        ("generator/adversarial", "generator/classification"),
-    ),
-    "cycle": (
+    "critic": Plot("losses", "Critic and classifier: loss terms", "unweighted loss"),
+    "generator": Plot("losses", "Generator: loss terms", "unweighted loss"),
+    "cycle": Plot(
         "losses",
         "Generator: identity, reconstruction (falling is good), change",
         "MSE; mean |change|",
         True,
         ("generator/identity", "generator/reconstruction", "generator/change"),
     ),
-    "totals": (
-        "losses",
-        "Weighted totals",
-        "loss",
-        False,
-        ("critic/total", "generator/total"),
-    ),
-    "gradients": (
+    "totals": Plot("losses", "Weighted totals", "loss", names=("critic/total", "generator/total")),
+    "gradients": Plot(
         "losses",
         "Gradient norms before clipping",
         "L2 norm",
         True,
         ("critic/gradient norm", "generator/gradient norm"),
     ),
-    "classes": (
+    "classes": Plot(
         "validation",
         "Validation: classes (towards 1 is good)",
         "share; kappa; choice",
@@ -96,14 +102,14 @@ CURVES = {
             "choice",
         ),
     ),
-    "location": (
+    "location": Plot(
         "validation",
         "Validation: localisation (towards 1 is good)",
         "mean over diseased images",
         False,
         ("pixel_auroc", "pixel_auprc", "dice", "map_ssim"),
     ),
-    "errors": (
+    "errors": Plot(
         "validation",
         "Validation: errors of the maps (falling is good)",
         "mean squared error",
@@ -111,6 +117,15 @@ CURVES = {
         ("mse_healthy", "map_mse"),
     ),
 }
+
+
+def plot_of(kind: str, name: str) -> str | None:
+    """The plot that draws a value of a record of that kind; losses are named PLAYER/TERM."""
+    for window, plot in CURVES.items():
+        if kind == plot.kind and name in plot.names:
+            return window
+    player, _, term = name.partition("/")
+    return player if kind == "losses" and term and player in ("critic", "generator") else None
 
 
 class Curve:
@@ -131,16 +146,17 @@ class Curve:
             self.x, self.y, self.stride = self.x[::2], self.y[::2], 2 * self.stride
 
 
-class Client(Visdom):
+def open_client(address: str, number: int, env: str) -> Visdom:
     """A visdom client whose requests end: a server that hangs is as good as none."""
+    from visdom import Visdom
 
-    def __init__(self, address: str, number: int, env: str) -> None:
-        super().__init__(
-            server=address, port=number, env=env, raise_exceptions=True, use_incoming_socket=False
-        )
+    class Client(Visdom):
+        def _handle_post(self, url: str, data: object = None) -> str:
+            return self.session.post(url, data=data or {}, timeout=TIMEOUT_SECONDS).text
 
-    def _handle_post(self, url: str, data: object = None) -> str:
-        return requests.post(url, data=data or {}, timeout=TIMEOUT_SECONDS).text
+    return Client(
+        server=address, port=number, env=env, raise_exceptions=True, use_incoming_socket=False
+    )
 
 
 class Dashboard:
@@ -155,10 +171,9 @@ class Dashboard:
     ) -> None:
         self.address, self.number, self.env, self.server = address, number, env, server
         self.lock = threading.Lock()
-        self.changed: dict[str, Callable[[Client], object]] = {}
-        self.curves = {
-            window: {name: Curve() for name in spec[4]} for window, spec in CURVES.items()
-        }
+        self.curves: dict[str, dict[str, Curve]] = {window: {} for window in CURVES}
+        self.windows: dict[str, Callable[[Visdom], object]] = {}  # how each is drawn
+        self.changed: set[str] = set()
         self.wake, self.closing = threading.Event(), False
         self.thread = threading.Thread(target=self._draw_changes, daemon=True)
         if address:
@@ -172,16 +187,17 @@ class Dashboard:
         """Take a line of the metrics history."""
         if not self.address:
             return
+        kind = record["kind"]
+        x = record["iteration" if kind == "losses" else "epoch"]
+        changed = set()
         with self.lock:
-            for window, (kind, _, _, _, names) in CURVES.items():
-                if kind != record["kind"]:
-                    continue
-                x = record["iteration" if kind == "losses" else "epoch"]
-                known = [name for name in names if record.get(name) is not None]
-                for name in known:
-                    self.curves[window][name].add(x, record[name])
-                if known:
-                    self.changed[window] = lambda client, w=window: self._draw_curves(client, w)
+            for name, value in record.items():
+                window = plot_of(kind, name)
+                if window and value is not None:
+                    self.curves[window].setdefault(name, Curve()).add(x, value)
+                    changed.add(window)
+        for window in changed:
+            self._show(window, functools.partial(self._draw_curves, window))
 
     def describe(self, description: dict) -> None:
         """Show the options of the run as text."""
@@ -196,22 +212,23 @@ class Dashboard:
         maps = columns["difference map"]
         step = max(1, maps.shape[-1] // HEATMAP_SIDE)
         joined = np.concatenate(list(maps[:, ::step, ::step]), axis=1)
-        title = "Fixed validation batch: difference maps, one colour scale"
 
-        def draw(client: Client) -> None:
+        def draw(client: Visdom) -> None:
             draw_picture(client, "examples", example_figure(columns, ""), "Fixed validation batch")
-            client.heatmap(joined[::-1], win="maps", opts=heatmap_options(title))
 
         self._show("examples", draw)
+        options = heatmap_options("Fixed validation batch: difference maps, one colour scale")
+        self._show("maps", lambda client: client.heatmap(joined[::-1], win="maps", opts=options))
 
     def show_results(self, rows: dict[str, str], figure: Figure) -> None:
         """Show the metrics of a test as a table, and its examples."""
 
-        def draw(client: Client) -> None:
-            draw_table(client, "results", "Test results: mean [95 % interval]", rows)
-            draw_picture(client, "test examples", figure, "Test images")
-
-        self._show("results", draw)
+        title = "Test results: mean [95 % interval]"
+        self._show("results", lambda client: draw_table(client, "results", title, rows))
+        self._show(
+            "test examples",
+            lambda client: draw_picture(client, "test examples", figure, "Test images"),
+        )
 
     def close(self) -> None:
         """Draw what is left, save the environment, and end a server that was started for it.
@@ -223,46 +240,50 @@ class Dashboard:
             self.wake.set()
             self.thread.join(2 * TIMEOUT_SECONDS)
         if self.server:
-            self.server.terminate()
-            self.server.wait()
+            stop_server(self.server)
 
-    def _show(self, window: str, draw: Callable[[Client], object]) -> None:
+    def _show(self, window: str, draw: Callable[[Visdom], object]) -> None:
         if self.address:
             with self.lock:
-                self.changed[window] = draw
+                self.windows[window] = draw
+                self.changed.add(window)
 
     def _draw_changes(self) -> None:
-        """Body of the thread: draw what changed, every two seconds; try again what failed."""
-        client, lost = None, False
+        """Body of the thread: every two seconds draw what changed, or all for a server come back.
+
+        The options are taken away before another window comes, to be drawn again: they are last.
+        """
+        client, shown, lost = None, set(), False
         while True:
             self.wake.wait(REDRAW_SECONDS)
             last = self.closing
             with self.lock:
-                changed, self.changed = self.changed, {}
-            drawn = set()
+                changed, self.changed = self.changed, set()
             try:
-                client = client or Client(self.address, self.number, self.env)
+                client = client or open_client(self.address, self.number, self.env)
+                if "options" in shown and changed - shown:
+                    client.close("options")
+                    changed.add("options")
                 for window in sorted(changed, key=ORDER.index):
-                    changed[window](client)
-                    drawn.add(window)
+                    self.windows[window](client)
+                    shown.add(window)
                 if last:
                     client.save([self.env])
                 lost = False
             except Exception as error:  # whatever it is, training must not notice
+                client, shown = None, set()
                 with self.lock:
-                    waiting = {w: draw for w, draw in changed.items() if w not in drawn}
-                    self.changed = waiting | self.changed
-                client = None
+                    self.changed = set(self.windows)
                 if not lost:
                     lost = True
                     warn(f"the dashboard at {self.url} is gone ({error}); going on without it")
             if last:
                 return
 
-    def _draw_curves(self, client: Client, window: str) -> None:
-        kind, title, label, logarithmic, names = CURVES[window]
+    def _draw_curves(self, window: str, client: Visdom) -> None:
+        plot = CURVES[window]
         with self.lock:
-            series = {n: (list(c.x), list(c.y)) for n in names if (c := self.curves[window][n]).x}
+            series = {name: (list(c.x), list(c.y)) for name, c in self.curves[window].items()}
         longest = max(len(x) for x, _ in series.values())
 
         def padded(values: list[float]) -> list[float]:
@@ -270,14 +291,14 @@ class Dashboard:
 
         x, y = (np.array([padded(s[i]) for s in series.values()]).T for i in (0, 1))
         options = {
-            "title": title,
-            "xlabel": "iteration" if kind == "losses" else "epoch",
-            "ylabel": label,
-            "ytype": "log" if logarithmic else "linear",
+            "title": plot.title,
+            "xlabel": "iteration" if plot.kind == "losses" else "epoch",
+            "ylabel": plot.label,
+            "ytype": "log" if plot.logarithmic else "linear",
             "legend": [name.removeprefix("accuracy ") for name in series],
             "width": NARROW,
             "height": LOW,
-            "markers": kind == "validation",
+            "markers": plot.kind == "validation",
             "margintop": 25,
             "marginbottom": 90,
             "layoutopts": {"plotly": {"title": None, "legend": {"orientation": "h", "y": -0.35}}},
@@ -290,7 +311,7 @@ class Dashboard:
         )
 
 
-def draw_picture(client: Client, window: str, figure: Figure, title: str) -> None:
+def draw_picture(client: Visdom, window: str, figure: Figure, title: str) -> None:
     """A figure that fills its window."""
     scale = min((WIDE - 10) / figure.get_figwidth(), (HIGH - 30) / figure.get_figheight())
     options = {"title": title, "width": WIDE, "height": HIGH}
@@ -302,7 +323,7 @@ def heatmap_options(title: str) -> dict:
     return {"title": title, "colormap": "RdBu", "width": WIDE, "height": LOW, **limits}
 
 
-def draw_table(client: Client, window: str, title: str, rows: dict) -> None:
+def draw_table(client: Visdom, window: str, title: str, rows: dict) -> None:
     body = "".join(
         f"<tr><td style='padding-right:1em'>{html.escape(str(k))}</td>"
         f"<td>{html.escape(str(v))}</td></tr>"
@@ -319,80 +340,123 @@ def environment(folder: Path, dataset: str) -> str:
     return f"{dataset}-{name}-{digest}"
 
 
-def connect(
-    mode: str, address: str, number: int, env: str, folder: Path, host: str = "localhost"
-) -> Dashboard:
+@contextmanager
+def connected(options: Options, process: Process) -> Iterator[Dashboard]:
+    """The dashboard of a run for as long as the block runs; the first process alone has one."""
+    dashboard = connect(
+        options.visdom if process.is_first else "off",
+        options.visdom_server,
+        options.visdom_port,
+        environment(options.save_dir, options.dataset),
+        options.save_dir / "dashboard",
+    )
+    try:
+        yield dashboard
+    finally:
+        dashboard.close()
+
+
+def connect(mode: str, address: str, number: int, env: str, folder: Path) -> Dashboard:
     """A dashboard on the server at ``address``, or on one started here where none answers.
 
     ``mode``: 'off' shows nothing; 'auto' goes on without a server, with a warning, where none can
-    be had; 'on' raises UserError then. A server started here listens on ``host`` and keeps its
-    environments in ``folder``.
+    be had; 'on' raises UserError then. A server started here keeps its environments in ``folder``,
+    which lies in that of the run.
     """
     if mode == "off":
         return Dashboard()
-    logging.getLogger("visdom").setLevel(logging.ERROR)
-    parsed = urlparse(address if "//" in address else f"http://{address}")
-    address = f"{parsed.scheme}://{parsed.netloc}"
     try:
-        server = None
-        if not answers(address, number):
-            if parsed.hostname not in LOOPBACK:
-                raise UserError(
-                    f"no visdom server answers at {address}:{number}: start one there, or see "
-                    "--visdom-server and --visdom-port"
-                )
-            server = start_server(number, folder, host)
+        dashboard = open_dashboard(address, number, env, folder)
     except UserError as error:
         if mode == "on":
             raise
         warn(f"no dashboard: {error}")
         return Dashboard()
-    dashboard = Dashboard(address, number, env, server)
     print(f"dashboard: {dashboard.url}")
-    if server and missing_assets():
-        warn(
-            "the dashboard's page stays empty, as its scripts are not installed: run "
-            "'python -m descargan.dashboard --install-assets' (the data is all on disk too)"
-        )
+    if dashboard.server:
+        again = shlex.join(dashboard_command("--replay", str(folder.parent)))
+        print(f"  it ends with this program; to see it again: {again}")
     return dashboard
 
 
-def replay(folder: Path, dataset: str, dashboard: Dashboard) -> None:
-    """Show a run from its options, metrics history and last examples.
+def open_dashboard(
+    address: str, number: int, env: str, folder: Path, host: str = "localhost"
+) -> Dashboard:
+    """As ``connect``, whose server is to be reached on ``host``. Raises UserError without one."""
+    if find_spec("visdom") is None:
+        raise UserError("visdom is not installed: pip install '.[dashboard]', or --visdom off")
+    logging.getLogger("visdom").setLevel(logging.ERROR)
+    parsed = urlparse(address if "//" in address else f"http://{address}")
+    address = f"{parsed.scheme}://{parsed.netloc}"
+    server = None
+    if not answers(address, number):
+        if parsed.hostname not in LOOPBACK:
+            raise UserError(
+                f"no visdom server answers at {address}:{number}: start one there, or see "
+                "--visdom-server and --visdom-port"
+            )
+        server = start_server(number, folder, host)
+    return Dashboard(address, number, env, server)
 
-    Raises UserError where ``folder`` holds no such run.
+
+def find_run(folder: Path, dataset: str | None = None) -> Run:
+    """The run in ``folder``, or, where that holds none, the one in its ``pretrained``.
+
+    Raises UserError where there is none, or several and no ``dataset`` that tells which.
     """
-    files = Run(folder, dataset)
-    records = files.read_metrics()
-    if not records:
-        raise UserError(f"{files.metrics} holds no metrics of a run: see --replay and --dataset")
+    for place in (folder, folder / "pretrained"):
+        found = sorted(path.stem.removeprefix("metrics_") for path in place.glob("metrics_*.jsonl"))
+        names = [name for name in found if dataset is None or name == dataset.lower()]
+        if len(names) > 1:
+            raise UserError(f"{place} holds runs on {' and '.join(names)}: pass one to --dataset")
+        if names:
+            if place != folder:
+                print(f"{folder} holds no run yet: this is the one that comes with the project")
+            return Run(place, names[0])
+    raise UserError(f"{folder} holds no metrics of a run: see --replay and --dataset")
+
+
+def replay(files: Run, dashboard: Dashboard) -> None:
+    """Show a run from its options, metrics history and last examples."""
     dashboard.describe(files.read_description())
-    for record in records:
+    for record in files.read_metrics():
         dashboard.add(record)
     if files.examples.is_file():
         with np.load(files.examples, allow_pickle=False) as columns:
             dashboard.show_examples(dict(columns))
 
 
+def replay_until_interrupted(files: Run, number: int, host: str) -> None:
+    """Show a run until Ctrl-C. Raises UserError where there is no server to be had."""
+    dataset = files.read_description()["options"].get("dataset", files.dataset)
+    env = environment(files.folder, dataset)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = files.folder / "dashboard"
+        if not folder.is_dir():  # a run that had no dashboard is left as it is
+            folder = Path(temporary) / "dashboard"
+            if files.picture.is_file():
+                shutil.copy(files.picture, temporary)
+        dashboard = open_dashboard("http://localhost", number, env, folder, host)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                replay(files, dashboard)
+                print(f"dashboard: {dashboard.url}\npress Ctrl-C to end", flush=True)
+                threading.Event().wait()
+        finally:
+            dashboard.close()
+
+
 def build_parser() -> Parser:
-    parser = Parser(description="The dashboard without training: replay, server, page scripts.")
+    parser = Parser(description="The dashboard without training: replay, and the page's scripts.")
     add = parser.add_mutually_exclusive_group(required=True).add_argument
     add("--replay", type=Path, metavar="DIR", help="show the run saved in DIR, until Ctrl-C")
-    text = "serve the environments saved in DIR, until the standard input ends"
-    add("--serve", type=Path, metavar="DIR", help=text)
-    text = "fetch the page's scripts with npm; with DIR, through that folder (see the README)"
-    add(
-        "--install-assets",
-        type=Path,
-        nargs="?",
-        const=Path(),
-        default=None,
-        metavar="DIR",
-        help=text,
+    text = (
+        "fetch the page's scripts, once per machine; with DIR, through that folder of npm archives"
     )
+    add("--install-assets", type=Path, nargs="?", const=Path(), metavar="DIR", help=text)
     add = parser.add_argument
-    text = "of the run to replay (default: Synthetic)"
-    add("--dataset", choices=("Synthetic", "Chexpert"), default="Synthetic", help=text)
+    text = "of the run to replay, where DIR holds runs of several kinds of data"
+    add("--dataset", choices=tuple(KINDS), help=text)
     add("--port", type=port, default=8097, metavar="N", help="default: 8097")
     text = "localhost, or 0.0.0.0 to show it to everyone on the network (default: localhost)"
     add("--host", choices=("localhost", "0.0.0.0"), default="localhost", help=text)
@@ -402,23 +466,11 @@ def build_parser() -> Parser:
 def main() -> None:
     options = build_parser().parse_args()
     if options.install_assets is not None:
-        install_assets(None if options.install_assets == Path() else options.install_assets)
-    elif options.serve is not None:
-        threading.Thread(target=end_with_parent, daemon=True).start()
-        serve(options.serve, options.host, options.port)
+        archives = None if options.install_assets == Path() else options.install_assets
+        print(f"the scripts of visdom's page are in {install_assets(archives)}")
     else:
-        folder = options.replay
-        env = environment(folder, options.dataset)
-        dashboard = connect(
-            "on", "http://localhost", options.port, env, folder / "dashboard", options.host
-        )
-        try:
-            with contextlib.suppress(KeyboardInterrupt):
-                replay(folder, options.dataset, dashboard)
-                print("press Ctrl-C to end", flush=True)
-                threading.Event().wait()
-        finally:
-            dashboard.close()
+        files = find_run(options.replay, options.dataset)
+        replay_until_interrupted(files, options.port, options.host)
 
 
 if __name__ == "__main__":

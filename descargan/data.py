@@ -5,6 +5,7 @@ case. Images come out as float32 (1, H, W) in [-1, 1].
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,13 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from descargan import DISEASED, HEALTHY
-from descargan.errors import UserError
+from descargan.errors import FileError, UserError
 from descargan.images import fit, range_scaling, read_image
+from descargan.kinds import KINDS, PICTURES
+from descargan.options import Options
 
-SUFFIXES = {
-    "Synthetic": (".npy",),
-    "Chexpert": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy"),
-}
 HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
     | {"normal", "normals", "no finding", "no findings"}
@@ -30,7 +29,7 @@ CACHE_BYTES = 2 << 30
 
 
 class ImageDataset(Dataset):
-    """One split: images (1, H, W), their classes and, for Synthetic, their ground truth.
+    """One split: images (1, H, W), their classes and, where files hold it, their ground truth.
 
     Splits of up to 2 GiB are read once and kept in memory, as uint8 where the files hold 8 bits.
     ``dataset[indices]`` gives a batch; iterate with :func:`load`. Raises UserError that names the
@@ -40,15 +39,29 @@ class ImageDataset(Dataset):
     def __init__(
         self, kind: str, root: Path, split: str, image_size: int, healthy_class: str | None = None
     ) -> None:
-        self.kind = kind
+        self.kind = KINDS[kind]
         self.image_size = image_size
-        self.paths, self.classes = find_images(root, split, SUFFIXES[kind], healthy_class)
+        self.paths, self.classes = find_images(root, split, self.kind.suffixes, healthy_class)
         self.root = self.paths[0].parents[2]
         first = self.read(0)
         self.cache = None
         if first.nbytes * len(self) <= CACHE_BYTES:
             arrays = [self.read(i) for i in range(len(self))]
             self.cache = torch.from_numpy(np.stack(arrays))
+        last = read_image(self.paths[-1])  # a diseased one
+        self.has_truth = self.kind.prepared and len(last) == 2
+
+    @classmethod
+    def open(cls, options: Options, split: str) -> "ImageDataset":
+        """A split of the data set that the options name."""
+        root = options.dataset_path
+        if options.dataset == "Synthetic" and not root.exists():
+            raise FileError(
+                f"{root} does not exist: make the data set with "
+                f"'python create_synthetic_dataset.py --output {root}', "
+                "or pass another --dataset-path"
+            )
+        return cls(options.dataset, root, split, options.image_size, options.healthy_class)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,7 +74,7 @@ class ImageDataset(Dataset):
         """Image ``index`` as stored: (1 or 2, H, W), uint8 or float32, of ``image_size``."""
         path = self.paths[index]
         array = read_image(path)
-        if self.kind == "Synthetic":
+        if self.kind.prepared:
             if array.shape[-2:] != (self.image_size, self.image_size):
                 raise UserError(
                     f"{path} is {array.shape[-2]} x {array.shape[-1]} pixels, "
@@ -86,7 +99,7 @@ class ImageDataset(Dataset):
         if not truth.numel():
             truth = torch.zeros_like(images)
         slope, offset = range_scaling(images)
-        if self.kind == "Synthetic":
+        if self.kind.prepared:
             kept = images.abs().amax(dim=(1, 2, 3), keepdim=True) <= STORED_RANGE
             slope, offset = slope.where(~kept, 1.0), offset.where(~kept, 0.0)
         return images * slope + offset, truth * slope, self.classes[index]
@@ -137,10 +150,21 @@ def find_images(
     return paths, torch.tensor(classes)
 
 
+def find_files(source: Path) -> list[Path]:
+    """A file itself, or the images below a folder. Raises UserError where there is none."""
+    if source.is_file():
+        return [source]
+    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    if not found:
+        problem = f"holds no image ({', '.join(PICTURES)})" if source.is_dir() else "does not exist"
+        raise FileError(f"{source} {problem}: pass a file or a folder to --input")
+    return found
+
+
 def find_split(root: Path, split: str) -> Path:
     """The folder of a split, in any case."""
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: pass the data set's to --dataset-path")
+        raise FileError(f"{root} is no folder: pass the data set's to --dataset-path")
     names = {"validate": ("validate", "validation", "valid", "val")}.get(split, (split,))
     found = [p for p in subfolders(root) if p.name.lower() in names]
     if len(found) != 1:
@@ -198,8 +222,18 @@ def load(
         yield from loader
     except UserError as error:
         # That of a worker comes with its traceback as text; the sentence stands at the end.
-        raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from None
+        raise type(error)(re.split(r"\b(?:User|File)Error: ", str(error).strip())[-1]) from None
 
 
 def as_it_is(batch: object) -> object:
     return batch
+
+
+def evenly_spread(dataset: ImageDataset, diseased: int, healthy: int = 1) -> list[int]:
+    """Indices of a few diseased images of a split, then of healthy ones, evenly spread."""
+    indices = []
+    for c, number in ((DISEASED, diseased), (HEALTHY, healthy)):
+        members = (dataset.classes == c).nonzero().flatten().tolist()
+        chosen = np.linspace(0, len(members) - 1, min(number, len(members)))
+        indices += [members[round(i)] for i in chosen]
+    return indices

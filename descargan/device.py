@@ -40,3 +40,15 @@ def keep_freed_memory() -> None:
     if mallopt:
         mallopt(MMAP_MAX, 0)
         mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    """Mixed precision, where ``enabled``."""
+    return torch.autocast(device.type, dtype=half_precision(device), enabled=enabled)
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """bfloat16, or float16 on GPUs that lack it."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16

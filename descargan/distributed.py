@@ -7,11 +7,14 @@ own forward, which the two backward passes of the critic, one of them double, do
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+PATIENCE = timedelta(hours=6)  # while the first process validates, the others wait for it
 
 
 class Process(NamedTuple):
@@ -35,7 +38,8 @@ def process_group(device: torch.device) -> Iterator[Process]:
     # A restarted run would read the addresses of the one before it from the same store.
     store = dist.PrefixStore(f"restart {restarts()}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+    settings = {"store": store, "rank": rank, "world_size": world, "timeout": PATIENCE}
+    dist.init_process_group(backend, **settings)
     try:
         yield Process(dist.get_rank(), dist.get_world_size())
     finally:

@@ -9,18 +9,20 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from descargan.errors import UserError
+from descargan.errors import FileError, UserError
 
 Job, Outcome = TypeVar("Job"), TypeVar("Outcome")
 
 
 def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Write a file as a whole or not at all; keep the old one as ``previous``."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Long names have no room for more letters.
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, 0o644)
@@ -32,9 +34,8 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
         Path(temporary).replace(path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}. The last one is kept"
-        ) from error
+        kept = ". The last one is kept" if path.exists() else ""
+        raise FileError(f"{path} cannot be written: {error.strerror}{kept}") from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -54,12 +55,26 @@ def without_nan(value: object) -> object:
 
 
 def write_table(path: Path, header: tuple, rows: Iterable[tuple]) -> None:
-    """Write a CSV file atomically."""
+    """Write a CSV file atomically, in UTF-8; bytes of names that are none become ``\\udcXX``."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(header)
     writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn an error of the system into the sentence that ``path`` cannot be written.
+
+    A full disk is reported by the writing itself, which knows no name of the file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -77,8 +92,9 @@ def built_whole(output: Path, marker: str, overwrite: bool) -> Iterator[Path]:
                 f"{output} is no data set of this program, so --overwrite does not replace it: "
                 "move it away, or pass another --output"
             )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    with naming(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         temporary.chmod(0o755)
         yield temporary
@@ -91,16 +107,34 @@ def built_whole(output: Path, marker: str, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def available_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def map_in_processes(
-    work: Callable[[Job], Outcome], jobs: list[Job], workers: int
+    work: Callable[[Job], Outcome], jobs: list[Job], workers: int | None
 ) -> Iterator[Outcome]:
-    """``map``, in order, by ``workers`` processes; what is left is dropped at an error."""
+    """``map``, in order, by ``workers`` processes (None: one a core that may be used).
+
+    What is left is dropped at an error. Raises UserError where a process is ended from outside.
+    """
+    workers = min(workers or available_cores(), len(jobs))
     if workers <= 1:
         yield from map(work, jobs)
         return
     with ProcessPoolExecutor(workers) as pool:
         try:
             yield from pool.map(work, jobs, chunksize=max(1, min(32, len(jobs) // (4 * workers))))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process was ended from outside, most likely for want of memory: "
+                "pass fewer --workers"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -1,14 +1,168 @@
-"""One image: read from a file, fitted to the networks' size and back, scaled to [-1, 1]."""
+"""One image: read from a file of any kind, fitted to the networks' size and back, scaled."""
 
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from descargan import dicom
 from descargan.errors import UserError
+from descargan.geometry import padding, resize
+from descargan.pictures import is_tiff, read_pages, read_picture
+from descargan.scaling import without_no_data
+from descargan.volumes import SUFFIXES as VOLUMES
+from descargan.volumes import is_volume, read_volume, slice_name, slices
+
+PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
+JPEG_2000 = (".jp2", ".j2k", ".jpx")
+DICOM = (".dcm", ".dicom", ".ima")
+SUFFIXES = (*PICTURES, *JPEG_2000, ".npy", *DICOM, *VOLUMES)
+STARTS = (  # of files that need no suffix: PNG, JPEG, TIFF, .npy
+    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"),
+    *(b"II*\0", b"MM\0*", b"\x93NUMPY"),
+)
+
+
+class Slice(NamedTuple):
+    """One picture of a file. ``name`` is empty where the file holds only one."""
+
+    name: str
+    image: np.ndarray  # (1, H, W), or (2, H, W) with ground truth, uint8 or float32, finite
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file counts as an image in a folder, by its suffix, else by its first bytes.
+
+    DICOM may have any suffix or none; pictures and arrays without a suffix are recognised, too.
+    Hidden files (``._*`` and ``.DS_Store`` are) and DICOM without an image, as reports, plans and a
+    DICOMDIR, are none. A broken file counts where its suffix says so: reading it tells what is
+    wrong.
+    """
+    name = path.name.lower()
+    if name.startswith(".") or not path.is_file():
+        return False
+    if name.endswith(SUFFIXES) and not name.endswith(DICOM):
+        return True
+    try:
+        head = head_of(path)
+    except OSError:
+        head = b""
+    if dicom.is_dicom(head):
+        return dicom.has_image(head)
+    return name.endswith(DICOM) or (not path.suffix and head.startswith(STARTS))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The only picture of a file as (1, H, W), or (2, H, W) with ground truth.
+
+    uint8, or float32 where the file holds more than 8 bits; finite. It is what a viewer shows:
+    upright, on black, windowed, bright on dark, colour as luminance. Values beyond +-NO_DATA become
+    the smallest of the others. Raises UserError, which names the file, for what cannot be read,
+    holds NaN or infinity, or holds several pictures, frames or slices: see :func:`read_slices`.
+    """
+    return next(read_checked(path, single=True)).image
+
+
+def read_slices(path: Path, axis: str = "axial", body_share: float = 0.0) -> Iterator[Slice]:
+    """Every picture of a file: frames, pages or slices, each as :func:`read_image` gives one.
+
+    Names: frame-001 of DICOM, page-001 of TIFF, axial-000 of NIfTI (the slice's number in the
+    file). ``axis`` and ``body_share`` choose slices: see :func:`descargan.volumes.slices`.
+    """
+    return read_checked(path, False, axis, body_share)
+
+
+def read_checked(
+    path: Path, single: bool, axis: str = "axial", body_share: float = 0.0
+) -> Iterator[Slice]:
+    """The pictures of a file, checked; any error is a UserError that names the file."""
+    try:
+        for name, array in named(path, single, axis, body_share):
+            yield Slice(name, checked(array, path))
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise anything on broken files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read as an image: {reason}") from error
+
+
+def named(
+    path: Path, single: bool, axis: str, body_share: float
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and array of every picture of a file, by the kind of file that its content tells."""
+    head = head_of(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
+        yield "", read_npy(path)
+    elif is_volume(path):
+        yield from slices_of_volume(path, single, axis, body_share)
+    elif dicom.is_dicom(head) or (suffix in DICOM and not head.startswith(STARTS)):
+        yield from numbered("frame", dicom.read_frames(path, single))
+    elif is_tiff(path) and not single:
+        yield from numbered("page", read_pages(path))
+    else:
+        yield "", read_picture(path)
+
+
+def numbered(kind: str, images: Iterator[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Images named kind-001 and so on; a single one has no name."""
+    first = next(images, None)
+    second = next(images, None)
+    if second is None:
+        yield "", first
+        return
+    yield f"{kind}-001", first
+    yield f"{kind}-002", second
+    for number, image in enumerate(images, 3):
+        yield f"{kind}-{number:03d}", image
+
+
+def slices_of_volume(
+    path: Path, single: bool, axis: str, body_share: float
+) -> Iterator[tuple[str, np.ndarray]]:
+    chosen = slices(read_volume(path), axis, body_share)
+    if single and len(chosen) > 1:
+        raise UserError(f"{path} is a volume of {len(chosen)} {axis} slices: save one per file")
+    for number, image in sorted(chosen.items()):
+        yield slice_name(axis, number) if len(chosen) > 1 else "", image
+
+
+def head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(dicom.HEAD)
+
+
+def checked(array: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W) or (C, H, W) of any real type as (C, H, W), uint8 or float32 and finite."""
+    array = array[None] if array.ndim == 2 else array
+    if array.size == 0 or not np.isfinite(array).all():
+        problem = "is empty" if array.size == 0 else "holds NaN or infinity"
+        raise UserError(f"{path} {problem}: mend or remove it")
+    if array.dtype != np.uint8:
+        try:
+            array = np.stack([without_no_data(one) for one in array]).astype(np.float32)
+        except ValueError:
+            raise UserError(f"{path} holds no data: remove it") from None
+    return np.ascontiguousarray(array)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise UserError(f"{path} holds no array of real numbers: write one of float32")
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and shape[0] not in (1, 2) and shape[2] == 1:
+        array = array.transpose(2, 0, 1)
+    if array.ndim != 3 or array.shape[0] not in (1, 2):
+        raise UserError(
+            f"{path} has shape {shape}: (H, W), (1, H, W), (H, W, 1) or (2, H, W) are read"
+        )
+    return array
 
 
 def range_scaling(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,52 +182,6 @@ def scale_to_range(images: Tensor) -> Tensor:
     return images * slope + offset
 
 
-def read_image(path: Path) -> np.ndarray:
-    """An image file as (1, H, W), or (2, H, W) with ground truth, uint8 or float32 and finite."""
-    try:
-        array = read_npy(path) if path.suffix.lower() == ".npy" else read_picture(path)
-    except UserError:
-        raise
-    except Exception as error:  # decoders raise anything on broken files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read as an image: {reason}") from error
-    if array.size == 0 or not np.isfinite(array).all():
-        problem = "is empty" if array.size == 0 else "holds NaN or infinity"
-        raise UserError(f"{path} {problem}: mend or remove it")
-    return array
-
-
-def read_npy(path: Path) -> np.ndarray:
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise UserError(f"{path} holds no array of real numbers: write one of float32")
-    shape = array.shape
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 3 and shape[0] not in (1, 2) and shape[2] == 1:
-        array = array.transpose(2, 0, 1)
-    if array.ndim != 3 or array.shape[0] not in (1, 2):
-        raise UserError(
-            f"{path} has shape {shape}: (H, W), (1, H, W), (H, W, 1) or (2, H, W) are read"
-        )
-    return np.ascontiguousarray(array, dtype=None if array.dtype == np.uint8 else np.float32)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """A picture as greyscale (1, H, W), uint8, or float32 where it holds more than 8 bits."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd tags, say; what matters is an error
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise UserError(f"{path} holds {picture.n_frames} pictures: save one per file")
-            if picture.mode.startswith(("I", "F")):
-                return np.asarray(picture, dtype=np.float32)[None]
-            if picture.mode == "P":
-                picture = picture.convert("RGB")
-            return np.asarray(picture.convert("L"))[None]
-
-
 def fit(array: np.ndarray, size: int) -> np.ndarray:
     """(1, H, W) padded to a square with its minimum, then resized to (1, size, size), antialiased.
 
@@ -83,22 +191,12 @@ def fit(array: np.ndarray, size: int) -> np.ndarray:
     rows, columns = padding(height, width)
     if rows != (0, 0) or columns != (0, 0):
         array = np.pad(array, ((0, 0), rows, columns), constant_values=array.min())
-    if array.shape[-1] == size:
-        return array
-    resized = Image.fromarray(array[0]).resize((size, size), Image.BICUBIC)
-    return np.asarray(resized)[None]
+    return array if array.shape[-1] == size else resize(array[0], size, size)[None]
 
 
 def unfit(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """What :func:`fit` did, undone: (S, S) to float32 (height, width)."""
     side = max(height, width)
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
-    resized = np.asarray(picture.resize((side, side), Image.BICUBIC))
+    resized = resize(np.asarray(image, dtype=np.float32), side, side)
     (top, _), (left, _) = padding(height, width)
     return resized[top : top + height, left : left + width]
-
-
-def padding(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels (before, after) in rows and columns that make an image square."""
-    side = max(height, width)
-    return tuple(((side - n) // 2, side - n - (side - n) // 2) for n in (height, width))

@@ -18,15 +18,15 @@ class BatchNorm(nn.SyncBatchNorm):
     Where several processes train on CUDA, the statistics are those of the whole batch; on the CPU,
     which PyTorch does not do that for, those of the images of each process.
 
-    With ``per_image`` set (see :func:`per_image_normalisation`) the learnt scale and shift are
-    kept, the mean and variance are those of each image and channel, and the running statistics
-    are neither read nor written.
+    In evaluation mode, and with ``per_image`` set in training too, the mean and variance are those
+    of each image and channel. The release tests with its batch norm in training mode and one image
+    at a time, which is the same; running statistics are written, as there, and never read.
     """
 
     per_image = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.per_image:
+        if self.per_image or not self.training:
             return normalise_each(x, self.weight, self.bias, self.eps)
         if x.is_cuda:
             return super().forward(x)
@@ -51,30 +51,21 @@ def normalise_each(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
 
 
 @contextmanager
-def per_image_normalisation(network: nn.Module) -> Iterator[None]:
-    """Run ``network`` as it is run at test time, whatever the batch size.
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the networks' modes are put back afterwards.
 
-    The release tests with its batch norm in training mode and one image at a time, so that each
-    image is normalised by its own statistics. Inside this context every batch norm does just that
-    for each image of a batch: a batch of 8 gives what 8 batches of 1 give. Gradients are off and
-    dropout is disabled; the network's mode and its running statistics are left as they were.
-
-    >>> with per_image_normalisation(generator):
+    >>> with evaluating(generator):
     ...     pseudo_healthy = generator(images, HEALTHY)
     """
-    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
-    before = [norm.per_image for norm in norms]
-    was_training = network.training
-    network.eval()
-    for norm in norms:
-        norm.per_image = True
+    before = [network.training for network in networks]
+    for network in networks:
+        network.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for norm, per_image in zip(norms, before, strict=True):
-            norm.per_image = per_image
-        network.train(was_training)
+        for network, was_training in zip(networks, before, strict=True):
+            network.train(was_training)
 
 
 class Convolution(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """The loss terms of DeScarGAN as pure functions of tensors (paper, section 2, equations 1 to 8).
 
-Each returns one number, unweighted; ``descargan/training.py`` weights and adds them. Score maps are
+Each returns one number, unweighted; ``descargan/steps.py`` weights and adds them. Score maps are
 (B, 1, h, w), images (B, C, H, W), classes an integer tensor (B,) with 0 = healthy, 1 = diseased.
 A batch may hold one class only: the terms of the other are 0 then, never NaN.
 """

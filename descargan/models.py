@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from descargan import DISEASED, HEALTHY
 from descargan.errors import UserError
 from descargan.layers import BatchNorm, Conv, MaxPool, ReLU, UpsampledConv
+from descargan.maps import MAP_KINDS
+from descargan.options import Options
 
 SIZE_MULTIPLE = 64  # the discriminator halves the image six times
 CLASS_UNITS = 64
 DROPOUT = 0.1
 BATCH_NORM_MOMENTUM = 0.01
-FLOW_STRIDE = 4  # a deformation is drawn at a quarter of the resolution, so that it is smooth
-MAX_FLOW = 0.25  # where the image spans [-1, 1]
 
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:
@@ -61,21 +61,6 @@ def change_head(filters: int, channels: int, stride: int) -> nn.Sequential:
     )
 
 
-def deform(images: Tensor, flow: Tensor) -> Tensor:
-    """Sample images (B, C, H, W) bilinearly at grid + flow (B, 2, h, w).
-
-    The flow is (x, y) in coordinates where the image spans [-1, 1], and is upsampled to the size
-    of the image; what comes in from outside is the border, repeated.
-    """
-    height, width = images.shape[-2:]
-    flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
-    x, y = (torch.linspace(-1, 1, n, device=flow.device) for n in (width, height))
-    grid = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
-    return F.grid_sample(
-        images, (grid + flow).permute(0, 2, 3, 1), padding_mode="border", align_corners=True
-    )
-
-
 def through_own_head(heads: Sequence[nn.Module], x: Tensor, classes: Tensor | int) -> Tensor:
     """Send each item of ``x`` (B, ...) through the head of its class.
 
@@ -97,10 +82,10 @@ class Generator(nn.Module):
     target class and without a skip connection at full resolution.
     8,528,262 parameters at the defaults.
 
-    ``translation`` says what the heads draw: the whole "image", as in the paper, or the change of
-    the input, which is nothing at initialisation: an "additive" map, or a "deformation".
+    ``translation`` says what the heads draw, an entry of ``maps.MAP_KINDS``: the whole "image", as
+    in the paper, or the change of the input, which is nothing at initialisation.
     ``norm`` "instance" normalises by the statistics of each image in training too, not only in
-    testing; "batch" by those of the batch, as in the paper.
+    evaluation mode; "batch" by those of the batch, as in the paper.
     """
 
     def __init__(
@@ -112,7 +97,8 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         f = base_filters
-        self.translation = translation
+        self.translation, self.norm = translation, norm
+        self.kind = kind = MAP_KINDS[translation]
         pool = nn.MaxPool2d(2)
         self.down0 = nn.Sequential(conv_block(channels + 2, f), conv_block(f, f))
         self.down1 = nn.Sequential(pool, conv_block(f, 2 * f), conv_block(2 * f, 2 * f))
@@ -123,28 +109,32 @@ class Generator(nn.Module):
         self.up2 = up_block(4 * f, 2 * f)
         self.merge1 = nn.Sequential(conv_block(4 * f, 2 * f), conv_block(2 * f, 2 * f))
         self.up1 = up_block(2 * f, f)
-        make_head = {
-            "image": lambda: image_head(f, channels),
-            "additive": lambda: change_head(f, channels, stride=1),
-            "deformation": lambda: change_head(f, 2, stride=FLOW_STRIDE),
-        }[translation]
-        self.heads = nn.ModuleList(make_head() for _ in (HEALTHY, DISEASED))
+        drawn = kind.channels or channels
+        self.heads = nn.ModuleList(
+            change_head(f, drawn, kind.stride) if kind.changes_input else image_head(f, drawn)
+            for _ in (HEALTHY, DISEASED)
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, BatchNorm):
                 module.per_image = norm == "instance"
-        if translation != "image":
+        if kind.changes_input:
             for head in self.heads:
                 nn.init.zeros_(head[-1].weight)
 
     def forward(self, images: Tensor, classes: Tensor | int) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] and target classes to images (B, C, H, W) in (-1, 1).
 
-        ``classes`` is an integer tensor (B,), mixed classes allowed, or one int for all.
+        ``classes`` is an integer tensor (B,), mixed classes allowed, or one int for all. In
+        evaluation mode each image is normalised by its own statistics, as the method tests.
         Raises UserError where H or W is no multiple of 64.
         """
+        return self.kind.apply(images, self.draw(images, classes))
+
+    def draw(self, images: Tensor, classes: Tensor | int) -> Tensor:
+        """What the heads draw (B, C, h, w), of which the map kind makes the translation."""
         check_size(images.shape[-2:])
         full = self.down0(torch.cat([images, class_map(images, classes)], dim=1))
         half = self.down1(full)
@@ -152,12 +142,7 @@ class Generator(nn.Module):
         x = self.up3(self.down3(quarter))
         x = self.up2(self.merge2(torch.cat([x, quarter], dim=1)))
         x = self.up1(self.merge1(torch.cat([x, half], dim=1)))
-        x = through_own_head(self.heads, x, classes)
-        if self.translation == "additive":
-            return images + x
-        if self.translation == "deformation":
-            return deform(images, MAX_FLOW * x.tanh())
-        return x
+        return through_own_head(self.heads, x, classes)
 
 
 def critic_conv(inputs: int, outputs: int) -> nn.Sequential:
@@ -261,3 +246,16 @@ def check_size(size: Sequence[int]) -> None:
             f"images of {' x '.join(map(str, size))} pixels do not fit the networks: "
             f"both sides must be multiples of {SIZE_MULTIPLE} (see --image-size)"
         )
+
+
+def build_networks(options: Options) -> tuple[Generator, Discriminator]:
+    """Both networks, with new weights, as the options say."""
+    generator = Generator(
+        base_filters=options.base_filters,
+        translation=options.translation,
+        norm=options.generator_norm,
+    )
+    discriminator = Discriminator(
+        base_filters=options.critic_filters, image_size=options.image_size
+    )
+    return generator, discriminator

@@ -1,24 +1,218 @@
-"""The options of main.py."""
+"""The options of training, testing and prediction, their recipes, and what a value may be.
 
-import argparse
-import os
-from pathlib import Path
-
-from descargan.cli import Parser, count, fraction, natural, port, positive, weight
-
-DESCRIPTION = """\
-Train or test DeScarGAN: translate images of patients into healthy ones, and show where they differ.
-
-examples:
-  python main.py                                              train on ./warp-set
-  python main.py --mode test                                  test what was trained
-  python main.py --dataset-path DIR --save-dir runs/one       another data set, another run
-  python main.py --resume --save-dir runs/one                 go on with it
-  python main.py --mode predict --input FILE_OR_FOLDER        images without labels
+A new option is one field of :class:`Options`: the command line, the keywords of the Python API and
+the file of options of a run follow from it.
 """
 
-# Values that a recipe sets in place of the defaults; the command line goes before them.
-RECIPES = {
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from descargan.cli import count, fraction, natural, port, positive, weight
+from descargan.errors import UserError
+from descargan.kinds import KINDS
+
+# The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
+TRANSLATIONS = ("image", "additive", "deformation")
+
+
+def option(default: object, help: str, **parsing: object) -> Any:
+    """A field: its default, its text, and how the command line reads it.
+
+    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins, and
+    ``aliases``, other names of the option.
+    """
+    return field(default=default, metadata={"help": help, **parsing})
+
+
+number = partial(option, metavar="X")
+whole = partial(option, metavar="N", type=count)
+folder = partial(option, metavar="DIR", type=Path)
+
+
+def processors() -> int:
+    """How many this process may use, which on a cluster can be fewer than there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options, each with the paper's value as its default."""
+
+    mode: str = option(
+        "train",
+        "predict is for images without labels, see --input (default: train)",
+        choices=("train", "test", "predict"),
+        group="what to do",
+    )
+    dataset: str = option(
+        "Synthetic",
+        "file types, augmentation and names of the weights (default: that of the run in "
+        "--save-dir, or Synthetic)",
+        choices=tuple(KINDS),
+    )
+    dataset_path: Path | None = folder(
+        None,
+        "folder of the data set (default: ./warp-set for Synthetic, ./chexpert for Chexpert, "
+        "./data for Folder)",
+        aliases=("--dataset_path",),
+    )
+    save_dir: Path = folder(
+        Path("save_nets"),
+        "folder of weights, training state and metrics (default: ./save_nets)",
+        aliases=("--choose_net",),
+    )
+    weights: str = option(
+        "last",
+        "of the run: of its last epoch, or the best on validation by a choice without pixel labels",
+        choices=("last", "best"),
+    )
+    input: Path | None = option(
+        None, "image or folder of images to predict", type=Path, metavar="PATH"
+    )
+    results_dir: Path = folder(
+        Path("results"), "folder of what a test or prediction writes (default: ./results)"
+    )
+    resume: str = option(
+        "off",
+        "go on with the run in --save-dir; 'auto': if there is one, else start it",
+        choices=("on", "off", "auto"),
+        nargs="?",
+        const="on",
+    )
+    recipe: str = option(
+        "paper",
+        "values of the options below: the paper's, or fewer, faster iterations (default: paper)",
+        choices=("paper", "fast"),
+    )
+
+    image_size: int = whole(
+        256, "sides of the images in pixels, a multiple of 64 (default: 256)", group="images"
+    )
+    healthy_class: str | None = option(
+        None,
+        "name of the folder of healthy images (default: healthy, control, normal, no finding ..)",
+        metavar="NAME",
+    )
+    flip: str | None = option(
+        None,
+        "random flips in training (default: both for Synthetic, else horizontal)",
+        choices=("none", "horizontal", "both"),
+    )
+    workers: int = whole(
+        min(8, processors()),
+        "processes that read images which do not fit in memory (default: up to 8)",
+        type=natural,
+    )
+
+    base_filters: int = whole(
+        64, "filters of the generator's first layer (default: 64)", group="networks"
+    )
+    critic_filters: int = whole(32, "filters of the discriminator's first layer (default: 32)")
+    translation: str = option(
+        "image",
+        "what the generator draws: an image, or the change of its input (default: image)",
+        choices=TRANSLATIONS,
+    )
+    generator_norm: str = option(
+        "batch",
+        "of the generator in training; testing is by image (default: batch)",
+        choices=("batch", "instance"),
+    )
+
+    epochs: int = whole(
+        500,
+        "passes over the training images (default: 500)",
+        group="training (defaults: those of the paper's release)",
+    )
+    batch_size: int = whole(10, "images per batch, in training and testing (default: 10)")
+    learning_rate: float = number(1e-4, "of Adam, both networks (default: 0.0001)", type=positive)
+    beta1: float = number(0.5, "of Adam (default: 0.5)", type=fraction)
+    beta2: float = number(0.999, "of Adam (default: 0.999)", type=fraction)
+    clip_norm: float = number(
+        10.0, "largest norm of the gradient of each network (default: 10)", type=positive
+    )
+    critic_steps: int = whole(5, "steps of the critic for one of the generator (default: 5)")
+    noise: float = number(
+        0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)", type=weight
+    )
+    critic_adversarial: float = number(
+        20.0, "weight in the critic's loss (default: 20)", type=weight
+    )
+    critic_penalty: float = number(
+        10.0, "weight of the gradient penalty (default: 10)", type=weight
+    )
+    critic_class: float = number(
+        5.0, "weight of the classification loss of real images (default: 5)", type=weight
+    )
+    generator_adversarial: float = number(
+        1.0, "weight in the generator's loss (default: 1)", type=weight
+    )
+    generator_identity: float = number(
+        50.0, "weight of the identity loss (default: 50)", type=weight
+    )
+    generator_reconstruction: float = number(
+        50.0, "weight of the reconstruction loss (default: 50)", type=weight
+    )
+    generator_class: float = number(
+        1.0, "weight of the classification loss of fakes (default: 1)", type=weight
+    )
+    generator_change: float = number(
+        0.0, "weight of the change into the other class (default: 0)", type=weight
+    )
+    decay: str = option(
+        "none",
+        "of the learning rate over the run: to 0 at its end, or none (default: none)",
+        choices=("none", "linear"),
+    )
+    average: float = number(
+        0.0,
+        "decay of the moving average of the generator's weights, which is tested (default: 0)",
+        type=fraction,
+    )
+    average_flips: bool = option(
+        False,
+        "test and predict by the mean over the flips of --flip (default: of the run, or off)",
+        both_ways=True,
+    )
+    penalty_of: str = option(
+        "sum",
+        "of the score map, whose gradient the penalty takes (default: sum)",
+        choices=("sum", "mean"),
+    )
+    seed: int = whole(0, "of data order, initial weights and noise (default: 0)", type=natural)
+    amp: bool = option(False, "mixed precision; the gradient penalty stays in float32")
+    tf32: bool = option(
+        False, "TensorFloat-32 on CUDA: faster convolutions with 10 bits of mantissa"
+    )
+    device: str = option(
+        "auto", "default: auto, CUDA where there is one", choices=("auto", "cpu", "cuda")
+    )
+    log_every: int = whole(10, "iterations between records of the losses (default: 10)")
+    validate_every: int = whole(1, "epochs between validations (default: 1)")
+
+    visdom: str = option(
+        "auto",
+        "auto: use a server or start one, go on without; on: insist; off (default: auto)",
+        choices=("auto", "on", "off"),
+        group="dashboard",
+    )
+    visdom_server: str = option(
+        "http://localhost", "address of the server (default: http://localhost)", metavar="URL"
+    )
+    visdom_port: int = option(8097, "default: 8097", type=port, metavar="N")
+
+
+FIELDS = {entry.name: entry for entry in fields(Options)}
+
+# Values that a recipe sets in place of the defaults; what is typed goes before them.
+RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "fast": {
         "translation": "deformation",
@@ -40,141 +234,39 @@ RECIPES = {
 
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
-    {
-        "mode",
-        "input",
-        "weights",
-        "dataset_path",
-        "save_dir",
-        "results_dir",
-        "resume",
-        "epochs",
-        "device",
-        "workers",
-    }
-    | {"log_every", "validate_every", "visdom", "visdom_server", "visdom_port"}
+    {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
+    | {"device", "workers", "log_every", "validate_every"}
+    | {"visdom", "visdom_server", "visdom_port"}
 )
 
 
-def build_parser() -> Parser:
-    parser = Parser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+def checked(keywords: Mapping[str, object]) -> dict[str, object]:
+    """Options given as keywords of a function, as the command line would have read them.
 
-    group = parser.add_argument_group("what to do")
-    add = group.add_argument
-    text = "predict is for images without labels, see --input (default: train)"
-    add("--mode", choices=("train", "test", "predict"), default="train", help=text)
-    text = "file types, augmentation and names of the weights (default: Synthetic)"
-    add("--dataset", choices=("Synthetic", "Chexpert"), default="Synthetic", help=text)
-    text = "folder of the data set (default: ./warp-set for Synthetic, ./chexpert for Chexpert)"
-    add("--dataset-path", "--dataset_path", type=Path, metavar="DIR", help=text)
-    text = "folder of weights, training state and metrics (default: ./save_nets)"
-    add(
-        "--save-dir", "--choose_net", type=Path, default=Path("save_nets"), metavar="DIR", help=text
-    )
-    text = (
-        "of the run: of its last epoch, or the best on validation by a choice without pixel labels"
-    )
-    add("--weights", choices=("last", "best"), default="last", help=text)
-    add("--input", type=Path, metavar="PATH", help="image or folder of images to predict")
-    text = "folder of what a test or prediction writes (default: ./results)"
-    add("--results-dir", type=Path, default=Path("results"), metavar="DIR", help=text)
-    text = "go on with the run in --save-dir; 'auto': if there is one, else start it"
-    add("--resume", nargs="?", choices=("on", "off", "auto"), const="on", default="off", help=text)
-
-    text = "values of the options below: the paper's, or fewer, faster iterations (default: paper)"
-    add("--recipe", choices=tuple(RECIPES), default="paper", help=text)
-
-    group = parser.add_argument_group("images")
-    add = group.add_argument
-    text = "sides of the images in pixels, a multiple of 64 (default: 256)"
-    add("--image-size", type=count, default=256, metavar="N", help=text)
-    text = "name of the folder of healthy images (default: healthy, control, normal, no finding ..)"
-    add("--healthy-class", metavar="NAME", help=text)
-    text = "random flips in training (default: both for Synthetic, horizontal for Chexpert)"
-    add("--flip", choices=("none", "horizontal", "both"), help=text)
-    text = "processes that read images which do not fit in memory (default: up to 8)"
-    default = min(8, os.cpu_count() or 1)
-    add("--workers", type=natural, default=default, metavar="N", help=text)
-
-    group = parser.add_argument_group("networks")
-    add = group.add_argument
-    text = "filters of the generator's first layer (default: 64)"
-    add("--base-filters", type=count, default=64, metavar="N", help=text)
-    text = "filters of the discriminator's first layer (default: 32)"
-    add("--critic-filters", type=count, default=32, metavar="N", help=text)
-    text = "what the generator draws: an image, or the change of its input (default: image)"
-    kinds = ("image", "additive", "deformation")
-    add("--translation", choices=kinds, default="image", help=text)
-    text = "of the generator in training; testing is by image (default: batch)"
-    add("--generator-norm", choices=("batch", "instance"), default="batch", help=text)
-
-    group = parser.add_argument_group("training (defaults: those of the paper's release)")
-    add = group.add_argument
-    for name, kind, default, text in (
-        ("--epochs", count, 500, "passes over the training images"),
-        ("--batch-size", count, 10, "images per batch, in training and testing"),
-        ("--learning-rate", positive, 1e-4, "of Adam, both networks"),
-        ("--beta1", fraction, 0.5, "of Adam"),
-        ("--beta2", fraction, 0.999, "of Adam"),
-        ("--clip-norm", positive, 10.0, "largest norm of the gradient of each network"),
-        ("--critic-steps", count, 5, "steps of the critic for one of the generator"),
-        ("--noise", weight, 0.05, "noise from U[0, NOISE) added to real images and fakes"),
-        ("--critic-adversarial", weight, 20.0, "weight in the critic's loss"),
-        ("--critic-penalty", weight, 10.0, "weight of the gradient penalty"),
-        ("--critic-class", weight, 5.0, "weight of the classification loss of real images"),
-        ("--generator-adversarial", weight, 1.0, "weight in the generator's loss"),
-        ("--generator-identity", weight, 50.0, "weight of the identity loss"),
-        ("--generator-reconstruction", weight, 50.0, "weight of the reconstruction loss"),
-        ("--generator-class", weight, 1.0, "weight of the classification loss of fakes"),
-        (
-            "--generator-change",
-            weight,
-            0.0,
-            "weight of the change into the other class",
-        ),
-    ):
-        number = f"{default:g}"
-        add(name, type=kind, default=default, metavar="X", help=f"{text} (default: {number})")
-    text = "of the learning rate over the run: to 0 at its end, or none (default: none)"
-    add("--decay", choices=("none", "linear"), default="none", help=text)
-    text = "decay of the moving average of the generator's weights, which is tested (default: 0)"
-    add("--average", type=fraction, default=0.0, metavar="X", help=text)
-    text = "test and predict by the mean over the flips of --flip (default: of the run, or off)"
-    add("--average-flips", action=argparse.BooleanOptionalAction, default=False, help=text)
-    text = "of the score map, whose gradient the penalty takes (default: sum)"
-    add("--penalty-of", choices=("sum", "mean"), default="sum", help=text)
-    text = "of data order, initial weights and noise (default: 0)"
-    add("--seed", type=natural, default=0, metavar="N", help=text)
-    add("--amp", action="store_true", help="mixed precision; the gradient penalty stays in float32")
-    text = "TensorFloat-32 on CUDA: faster convolutions with 10 bits of mantissa"
-    add("--tf32", action="store_true", help=text)
-    text = "default: auto, CUDA where there is one"
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
-    text = "iterations between records of the losses (default: 10)"
-    add("--log-every", type=count, default=10, metavar="N", help=text)
-    text = "epochs between validations (default: 1)"
-    add("--validate-every", type=count, default=1, metavar="N", help=text)
-
-    group = parser.add_argument_group("dashboard")
-    add = group.add_argument
-    text = "auto: use a server or start one, go on without; on: insist; off (default: auto)"
-    add("--visdom", choices=("auto", "on", "off"), default="auto", help=text)
-    text = "address of the server (default: http://localhost)"
-    add("--visdom-server", default="http://localhost", metavar="URL", help=text)
-    add("--visdom-port", type=port, default=8097, metavar="N", help="default: 8097")
-    return parser
+    Raises UserError for an unknown name or a value that the option does not take.
+    """
+    values = {}
+    for name, value in keywords.items():
+        if name not in FIELDS:
+            raise UserError(f"{name!r} is no option: see docs/options.md")
+        entry = FIELDS[name]
+        choices, kind = entry.metadata.get("choices"), entry.metadata.get("type")
+        if value is None and entry.default is None:
+            values[name] = None
+            continue
+        if choices is not None and value not in choices:
+            named = ", ".join(map(repr, choices))
+            raise UserError(f"{name}={value!r}: choose one of {named}")
+        if isinstance(entry.default, bool) and not isinstance(value, bool):
+            raise UserError(f"{name}={value!r} must be True or False")
+        try:
+            values[name] = value if kind is None else kind(str(value))
+        except Exception as error:  # of argparse, with its sentence
+            raise UserError(f"{name}: {error}") from None
+    return values
 
 
-def resolve(options: argparse.Namespace) -> argparse.Namespace:
-    """Fill in the defaults that depend on the data set."""
-    synthetic = options.dataset == "Synthetic"
-    if options.dataset_path is None:
-        options.dataset_path = Path("warp-set" if synthetic else "chexpert")
-    if options.flip is None:
-        options.flip = "both" if synthetic else "horizontal"
-    return options
-
-
-def as_json(options: argparse.Namespace) -> dict:
+def as_json(options: Options) -> dict[str, object]:
     """The options as plain values."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    values = {name: getattr(options, name) for name in FIELDS}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}

@@ -1,7 +1,8 @@
 """Predict mode: images without labels, one or many, to maps, probabilities and scores."""
 
-import argparse
 import csv
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,19 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from descargan.data import SUFFIXES, as_it_is
+from descargan.data import as_it_is, find_files
 from descargan.errors import UserError
-from descargan.evaluation import arrays, averaged_flips, translate
 from descargan.figures import overlay
-from descargan.images import fit, read_image, scale_to_range, unfit
-from descargan.models import Discriminator, Generator
+from descargan.files import write_atomically
+from descargan.images import read_image, scale_to_range
+from descargan.options import Options
+from descargan.translator import Result, Translator
 
 FIELDS = ("file", "probability", "anomaly_score", "error")
 
 
 class Files(Dataset):
-    """Image files of any size; a batch is a list of (original (1, H, W), what is wrong)."""
+    """Image files of any size; a batch is a list of (original (H, W), what is wrong)."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -31,115 +33,68 @@ class Files(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray | None, str]:
         try:
-            return read_image(self.paths[index])[:1], ""
+            return read_image(self.paths[index])[0], ""
         except UserError as error:
             return None, str(error)
 
 
-def find_files(source: Path) -> list[Path]:
-    """A file itself, or the images below a folder. Raises UserError where there is none."""
-    if source.is_file():
-        return [source]
-    suffixes = SUFFIXES["Chexpert"]
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-    if not found:
-        problem = f"holds no image ({', '.join(suffixes)})" if source.is_dir() else "does not exist"
-        raise UserError(f"{source} {problem}: pass a file or a folder to --input")
-    return found
-
-
-def predict(
-    generator: Generator,
-    discriminator: Discriminator,
-    options: argparse.Namespace,
-    device: torch.device,
-) -> int:
+def predict(options: Options, translator: Translator) -> int:
     """Write maps, pictures and ``predictions.csv`` to ``options.results_dir``.
 
     For FILE, at the file's own size: FILE.healthy.png, the pseudo-healthy image; FILE.map.npy, the
     difference map, float32 (H, W); FILE.overlay.png, the map over the image. A file that cannot be
-    read is a row with its error.
+    read is a row with its error. Returns how many there were.
     """
-    for network in (generator, discriminator):
-        network.to(device, memory_format=torch.channels_last)
     paths = find_files(options.input)
     folder = options.input if options.input.is_dir() else options.input.parent
-    results: Path = options.results_dir
+    results = options.results_dir
     results.mkdir(parents=True, exist_ok=True)
-    loader = DataLoader(
-        Files(paths),
-        batch_size=options.batch_size,
-        collate_fn=as_it_is,
-        num_workers=options.workers if len(paths) > options.batch_size else 0,
-    )
+    names = [path.relative_to(folder) for path in paths]
     broken = 0
     table = results / "predictions.csv"
     with table.open("w", newline="") as file, tqdm(total=len(paths), unit="image") as progress:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
-        names = (path.relative_to(folder) for path in paths)
-        for batch in loader:
-            readable = [original for original, error in batch if not error]
-            outcomes = iter(
-                translate_originals(generator, discriminator, readable, options, device)
-            )
-            for original, error in batch:
-                name = next(names)
-                row = {"file": name.as_posix(), "error": error}
-                if original is not None:
-                    healthy, difference, row["probability"], row["anomaly_score"] = next(outcomes)
-                    write_images(results / name, original[0], healthy, difference)
-                broken += bool(error)
-                writer.writerow(row)
+        found = translate_files(translator, paths, options.batch_size, options.workers)
+        for name, (original, result, error) in zip(names, found, strict=True):
+            row = {"file": name.as_posix(), "error": error}
+            if result is not None:
+                row |= {"probability": result.probability, "anomaly_score": result.score}
+                write_images(results / name, original, result)
+            broken += bool(error)
+            writer.writerow(row)
             file.flush()
-            progress.update(len(batch))
+            progress.update()
     print(f"{len(paths)} images, {broken} of them unreadable; written to {table}")
-    return 0
+    return broken
 
 
-def translate_originals(
-    generator: Generator,
-    discriminator: Discriminator,
-    originals: list[np.ndarray],
-    options: argparse.Namespace,
-    device: torch.device,
-) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
-    """Pseudo-healthy image, difference map, probability and anomaly score of each (1, H, W)."""
-    if not originals:
-        return []
-    fitted = [fit(original, options.image_size).astype(np.float32) for original in originals]
-    images = scale_to_range(torch.from_numpy(np.stack(fitted)))
-    images = images.to(device, memory_format=torch.channels_last)
-    classes = torch.zeros(len(images), dtype=torch.long)
-    batch = translate(
-        generator,
-        discriminator,
-        images,
-        torch.zeros_like(images),
-        classes,
-        flips=averaged_flips(options),
+def translate_files(
+    translator: Translator, paths: list[Path], batch_size: int, workers: int
+) -> Iterator[tuple[np.ndarray | None, Result | None, str]]:
+    """For each file the image (H, W) and its result, or what is wrong with it."""
+    loader = DataLoader(
+        Files(paths),
+        batch_size=batch_size,
+        collate_fn=as_it_is,
+        num_workers=workers if len(paths) > batch_size else 0,
     )
-    scores = batch.difference.abs().mean(dim=(1, 2, 3))
-    return list(
-        zip(
-            arrays(batch.healthy),
-            arrays(batch.difference),
-            batch.probability.tolist(),
-            scores.tolist(),
-            strict=True,
-        )
-    )
+    for batch in loader:
+        readable = [original for original, error in batch if not error]
+        results = iter(translator.translate_originals(readable) if readable else ())
+        for original, error in batch:
+            yield original, None if error else next(results), error
 
 
-def write_images(
-    target: Path, original: np.ndarray, healthy: np.ndarray, difference: np.ndarray
-) -> None:
-    """The three files of an image, at its own size (H, W)."""
+def write_images(target: Path, original: np.ndarray, result: Result) -> None:
+    """The three files of an image, at its own size (H, W), each written as a whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    size = original.shape
     image = scale_to_range(torch.from_numpy(original.astype(np.float32))[None, None])[0, 0].numpy()
-    healthy, difference = unfit(healthy, *size), unfit(difference, *size)
-    grey = np.rint(255 * np.clip((healthy + 1) / 2, 0, 1)).astype(np.uint8)
-    Image.fromarray(grey).save(target.with_name(f"{target.name}.healthy.png"))
-    np.save(target.with_name(f"{target.name}.map.npy"), difference)
-    Image.fromarray(overlay(image, difference)).save(target.with_name(f"{target.name}.overlay.png"))
+    grey = np.rint(255 * np.clip((result.healthy + 1) / 2, 0, 1)).astype(np.uint8)
+    buffer = io.BytesIO()
+    np.save(buffer, result.difference)
+    write_atomically(target.with_name(f"{target.name}.map.npy"), buffer.getvalue())
+    for name, picture in (("healthy", grey), ("overlay", overlay(image, result.difference))):
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, format="PNG")
+        write_atomically(target.with_name(f"{target.name}.{name}.png"), buffer.getvalue())

@@ -1,42 +1,64 @@
-"""From image files anywhere to the folders that main.py reads: split by patient and resized."""
+"""From image files anywhere to the folders that main.py reads: split by patient and resized.
 
+OUTPUT/{Train,Validate,Test}/{healthy class, diseased class}/NAME.png, and where outlines are known
+OUTPUT/SPLIT/masks/NAME.png for diseased images of that name: 0, and 255 on the lesion.
+"""
+
+import argparse
 import json
+import os
+import re
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, count, natural, weight
+from descargan.conversion import MASKS, Item, Outcome, Plan, convert
 from descargan.errors import UserError
-from descargan.files import built_whole, map_in_processes, write_table
-from descargan.images import fit, read_image
+from descargan.files import built_whole, map_in_processes, naming, write_table
+from descargan.shortcuts import levels, match, tell_apart
+from descargan.splits import SPLITS, group_by_patient, stratified_split
 
-SPLITS = ("Train", "Validate", "Test")
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
+FEW = 20  # images of a class in a split
+LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
 MARKER = "preparation.json"
 
 
-class Item(NamedTuple):
-    """An image to prepare. ``name`` is unique and becomes the name of the file."""
+@dataclass(frozen=True)
+class Source:
+    """Images to prepare, and what was found beside them."""
 
-    source: Path
-    name: str
-    patient: str
-    label: int
+    items: list[Item]
+    folders: tuple[str, str]  # names of the healthy and the diseased class
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # source and reason
+    traits: tuple[str, ...] = ()  # names of the items' traits
+    arguments: dict = field(default_factory=dict)  # for preparation.json
 
 
-class Plan(NamedTuple):
-    """Where an item goes."""
+@dataclass(frozen=True)
+class Options:
+    """What all preparing scripts let the user choose."""
 
-    item: Item
-    split: str
-    folder: str
+    output: Path
+    image_size: int = 256
+    format: str = "png"
+    shares: tuple[float, ...] = (0.8, 0.1, 0.1)
+    most: tuple[int | None, ...] = (None, None, None)  # images of each class in each split
+    balanced: bool = False
+    match: tuple[str, ...] = ()
+    seed: int = 0
+    workers: int | None = None
+    overwrite: bool = False
 
 
 def add_options(parser: Parser) -> None:
@@ -54,126 +76,342 @@ def add_options(parser: Parser) -> None:
     text = "as many healthy as diseased images in each split: leave out what is over"
     add("--balanced", action="store_true", help=text)
     add("--seed", type=natural, default=0, metavar="N", help="of the split (default: 0)")
-    add("--workers", type=count, metavar="N", help="processes (default: one per core)")
+    text = "processes (default: one per core that may be used)"
+    add("--workers", type=count, metavar="N", help=text)
     add("--overwrite", action="store_true", help="replace an existing output")
 
 
-def split_by_patient(
-    items: list[Item], shares: Iterable[float], seed: int
-) -> dict[str, list[Item]]:
-    """Items of each split; all of one patient are in the same, chosen by the seed alone."""
-    shares = np.array(list(shares), dtype=float)
-    if not shares.all():
+def chosen_options(arguments: argparse.Namespace) -> Options:
+    """The options of :func:`add_options`, and --match where the script has it."""
+    if not all(arguments.shares):
         raise UserError("--shares must all be greater than 0: each split needs patients")
-    rng = np.random.default_rng(seed)
-    patients = sorted({item.patient for item in items})
-    rng.shuffle(patients)
-    bounds = np.rint(np.cumsum(shares / shares.sum())[:-1] * len(patients)).astype(int)
-    groups = np.split(np.array(patients, dtype=object), bounds)
-    split_of = {p: split for split, group in zip(SPLITS, groups, strict=True) for p in group}
+    names = ("output", "image_size", "format", "balanced", "seed", "workers", "overwrite")
+    return Options(
+        **{name: getattr(arguments, name) for name in names},
+        shares=tuple(arguments.shares),
+        most=tuple(getattr(arguments, split.lower()) for split in SPLITS),
+        match=tuple(getattr(arguments, "match", None) or ()),
+    )
+
+
+def regular_expression(text: str) -> re.Pattern[str]:
+    """A type for argparse."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+
+def match_patient(pattern: re.Pattern[str], text: str) -> str:
+    """The first group of a match, or the whole match. Raises UserError where it is nothing."""
+    match = pattern.search(text)
+    patient = match and (match.group(1) if pattern.groups else match.group())
+    if not patient:
+        part = "the first group of " if match and pattern.groups else ""
+        raise UserError(f"{part}--patient {pattern.pattern!r} matches nothing in {text}")
+    return patient
+
+
+def refuse_overlap(output: Path, option: str, source: Path) -> None:
+    """Raise UserError where one folder lies in the other: each would then be read as the other."""
+    inner, outer = output.resolve(), source.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise UserError(f"--output {output} and {option} {source} lie in each other: keep apart")
+
+
+def refuse_sources_in(output: Path, items: list[Item]) -> None:
+    """Raise UserError where --overwrite would remove what is read."""
+    folder = f"{output.resolve()}{os.sep}"
+    for item in items:
+        if os.path.abspath(item.source).startswith(folder):  # noqa: PTH100
+            raise UserError(
+                f"--output {output} holds {item.source}, which is to be read: keep apart"
+            )
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """File names that differ even where case is not told apart: from the second on -2, -3, ...
+
+    Bytes that are no UTF-8 become ``_``, a first dot goes, and long names lose their beginning.
+    """
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    result = []
+    for name in names:
+        readable = name.encode(errors="replace").replace(b"?", b"_")[-LONGEST_NAME:]
+        name = new = readable.decode(errors="ignore").lstrip(".") or "_"
+        while new.casefold() in taken:
+            numbers[name.casefold()] += 1
+            new = f"{name}-{numbers[name.casefold()] + 1}"
+        taken.add(new.casefold())
+        result.append(new)
+    return result
+
+
+def divide(source: Source, options: Options) -> dict[str, list[Item]]:
+    """The items of each split in random order; all of one patient are in the same.
+
+    Splits that the source gives stay; one that it never names is taken from its training split.
+    """
+    items = source.items
+    given = {item.split for item in items} - {None}
+    split_of = given_splits(items) if given else {}
+    missing = [split for split in SPLITS if split not in given]
+    if missing:
+        pool = [item for item in items if item.split in (None, "Train")]
+        shares = dict(zip(SPLITS, options.shares, strict=True))
+        shares = {s: shares[s] for s in SPLITS if s in missing or s == "Train"}
+        groups = group_by_patient([i.patient for i in pool], [i.label for i in pool])
+        split_of |= stratified_split(groups, shares, options.seed, source.folders)
     result: dict[str, list[Item]] = {split: [] for split in SPLITS}
-    for index in rng.permutation(len(items)):
+    for index in np.random.default_rng((options.seed, 1)).permutation(len(items)):
         result[split_of[items[index].patient]].append(items[index])
     return result
 
 
+def given_splits(items: list[Item]) -> dict[str, str]:
+    """The split of each patient. Raises UserError where a patient is in two."""
+    split_of: dict[str, str] = {}
+    for item in items:
+        if split_of.setdefault(item.patient, item.split) != item.split:
+            raise UserError(
+                f"patient {item.patient} is in {split_of[item.patient]} and in {item.split}: leave "
+                "--split-column away, and the split is drawn by patient"
+            )
+    return split_of
+
+
 def choose(
-    by_split: dict[str, list[Item]],
-    most: dict[str, int | None],
-    balanced: bool,
-    folders: tuple[str, str],
-) -> tuple[list[Plan], list[tuple[str, str]]]:
-    """The items to write, and those left out by ``most`` and ``balanced`` with the reason.
+    by_split: dict[str, list[Item]], source: Source, options: Options
+) -> tuple[list[Plan], list[Plan], list[tuple[str, str]]]:
+    """The items to write, those over the numbers wanted, and those left out by --match.
 
     Raises UserError where a class of a split is empty.
     """
-    plans, left_out = [], []
-    for split, items in by_split.items():
+    plans, reserves, left_out = [], [], []
+    for (split, items), most in zip(by_split.items(), options.most, strict=True):
+        if options.match:
+            kept = matched(items, source.traits, options)
+            gone = set(range(len(items))) - set(kept)
+            reason = f"to match {' and '.join(options.match)}"
+            left_out += [(items[i].source, reason) for i in sorted(gone)]
+            items = [items[i] for i in kept]
         groups = [[item for item in items if item.label == c] for c in (HEALTHY, DISEASED)]
-        for group, folder in zip(groups, folders, strict=True):
+        for group, folder in zip(groups, source.folders, strict=True):
             if not group:
-                raise UserError(
-                    f"no image for {split}/{folder} is left: it needs more patients of that class, "
-                    "or other --shares"
-                )
-        limit = most[split] if most[split] is not None else len(items)
-        if balanced:
+                mend = "it needs more patients of that class, or other --shares"
+                if options.match:
+                    mend = f"--match {' '.join(options.match)} leaves none that fits"
+                raise UserError(f"no image for {split}/{folder} is left: {mend}")
+        limit = len(items) if most is None else most
+        if options.balanced:
             limit = min(limit, *map(len, groups))
-        for group, folder in zip(groups, folders, strict=True):
+        for group, folder in zip(groups, source.folders, strict=True):
             plans += [Plan(item, split, folder) for item in group[:limit]]
-            left_out += [(str(item.source), "over the number wanted") for item in group[limit:]]
-    return plans, left_out
+            reserves += [Plan(item, split, folder) for item in group[limit:]]
+    return plans, reserves, left_out
 
 
-def convert(plan: Plan, root: Path, size: int, kind: str) -> str | None:
-    """Read, square, resize and write an image. Returns what is wrong with it, if anything is."""
-    try:
-        image = read_image(plan.item.source)[:1]
-    except UserError as error:
-        return str(error)
-    target = root / plan.split / plan.folder / f"{plan.item.name}.{kind}"
-    if kind == "npy":
-        np.save(target, fit(image, size).astype(np.float32))
-        return None
-    if image.dtype != np.uint8:
-        low, high = image.min(), image.max()
-        image = np.rint((image - low) * (255 / (high - low if high > low else 1))).astype(np.uint8)
-    Image.fromarray(fit(image, size)[0]).save(target)
-    return None
+def matched(items: list[Item], names: tuple[str, ...], options: Options) -> list[int]:
+    """Indices of the items that --match keeps."""
+    columns = [levels([item.traits[names.index(name)] for item in items]) for name in options.match]
+    together = list(zip(*columns, strict=True))
+    return match(together, [i.label for i in items], np.random.default_rng(options.seed))
 
 
-def prepare(
-    items: list[Item],
-    left_out: list[tuple[str, str]],
-    folders: tuple[str, str],
-    options: object,
-    about: dict,
-    workers: int,
-) -> None:
+def prepare(source: Source, options: Options) -> None:
     """Write the data set, ``manifest.csv``, ``left_out.csv`` and ``preparation.json``.
 
-    ``folders``: names of the healthy and the diseased class. Raises UserError where nothing can be
-    written, or where more than 1 % and more than 10 files are broken.
+    Raises UserError where nothing can be written, and where more than 1 % and more than 10 files
+    are broken or are in both classes.
     """
-    if not items:
-        raise UserError(f"no image is left of {len(left_out)}: see the options that leave some out")
-    by_split = split_by_patient(items, options.shares, options.seed)
-    most = {split: getattr(options, split.lower()) for split in SPLITS}
-    plans, surplus = choose(by_split, most, options.balanced, folders)
-    left_out = left_out + surplus
+    if not source.items:
+        number = len(source.left_out)
+        raise UserError(f"no image is left of {number}: see the options that leave some out")
+    refuse_sources_in(options.output, source.items)
     with built_whole(options.output, MARKER, options.overwrite) as root:
-        for split in SPLITS:
-            for folder in folders:
-                (root / split / folder).mkdir(parents=True)
-        work = partial(convert, root=root, size=options.image_size, kind=options.format)
-        outcomes = tqdm(map_in_processes(work, plans, workers), total=len(plans), unit="image")
-        written, broken = [], []
-        for plan, problem in zip(plans, outcomes, strict=True):
-            if problem is None:
-                written.append(plan)
-            else:
-                broken.append((str(plan.item.source), problem))
-        if len(broken) > max(BROKEN_NUMBER, BROKEN_SHARE * len(plans)):
-            raise UserError(
-                f"{len(broken)} of {len(plans)} images cannot be read, the first: {broken[0][1]}"
-            )
-        left_out += broken
-        header = ("file", "source", "patient", "split", "class")
-        rows = [
-            (
-                f"{p.split}/{p.folder}/{p.item.name}.{options.format}",
-                *(p.item.source, p.item.patient, p.split, p.folder),
-            )
-            for p in written
-        ]
-        write_table(root / "manifest.csv", header, rows)
-        write_table(root / "left_out.csv", ("source", "reason"), left_out)
-        counts = Counter(f"{plan.split}/{plan.folder}" for plan in written)
-        reasons = Counter("broken" if row in broken else row[1] for row in left_out)
-        summary = {**about, "images": dict(counts), "left_out": dict(reasons)}
-        (root / MARKER).write_text(json.dumps(summary, indent=2) + "\n")
-    for name, number in sorted(counts.items()):
-        print(f"{number:>8} {name}")
-    for reason, number in reasons.most_common():
-        print(f"{number:>8} left out: {reason}")
+        done = write_sound(source, root, options)
+        left_out = source.left_out + done.left_out
+        reasons = Counter(reason for _, reason in left_out)
+        reasons |= {"in both classes": len(done.twins), "broken": len(done.broken)}
+        left_out += [*done.twins.items(), *done.broken.items()]
+        write_tables(root, done.plans, left_out, options)
+        findings = {
+            "images": dict(Counter(f"{plan.split}/{plan.folder}" for plan in done.plans)),
+            "masks": sum(outcome.mask == "written" for outcome in done.outcomes),
+            "left_out": {reason: number for reason, number in reasons.most_common() if number},
+            "shortcuts": find_shortcuts(done.plans, source.traits, options.seed),
+        }
+        chosen = {name: getattr(options, name) for name in ("seed", "image_size", "match")}
+        summary = {"arguments": source.arguments, **chosen, **findings}
+        with naming(options.output / MARKER):
+            (root / MARKER).write_text(json.dumps(summary, indent=2, default=str) + "\n")
+    report(findings)
+    for text in doubts(done.plans, done.outcomes):
+        print(f"warning: {text}", file=sys.stderr)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
+
+
+class Done(NamedTuple):
+    """What was written, and what was not with the reason; sources of problems are keys."""
+
+    plans: list[Plan]
+    outcomes: list[Outcome]
+    left_out: list[tuple[str, str]]
+    twins: dict[str, str]
+    broken: dict[str, str]
+
+
+def write_sound(source: Source, root: Path, options: Options) -> Done:
+    """Write the images that can be read and are of one class.
+
+    Where the others leave a class of a split empty, the split is drawn anew without them.
+    """
+    broken, twins, problems = {}, {}, {}
+    while True:
+        try:
+            plans, reserves, left_out = choose(divide(source, options), source, options)
+        except UserError as error:
+            first = f"; left out before: {next(iter(problems.values()))}" if problems else ""
+            raise UserError(f"{error}{first}") from None
+        plans, outcomes, reserves = write_images(plans, reserves, root, options)
+        sources = [plan.item.source for plan in plans]
+        broken |= {s: o.problem for s, o in zip(sources, outcomes, strict=True) if o.problem}
+        twins |= in_both_classes(plans, outcomes)
+        problems = broken | twins
+        refuse_broken(problems, len(plans))
+        sound = [i for i, name in enumerate(sources) if name not in problems]
+        if len({(plans[i].split, plans[i].folder) for i in sound}) == 2 * len(SPLITS):
+            break
+        for folder in root.iterdir():
+            shutil.rmtree(folder)
+        source = replace(source, items=[i for i in source.items if i.source not in problems])
+    for plan in plans:
+        if plan.item.source in twins:
+            remove(plan, root, options)
+    left_out += [(plan.item.source, "over the number wanted") for plan in reserves]
+    return Done([plans[i] for i in sound], [outcomes[i] for i in sound], left_out, twins, broken)
+
+
+def write_images(
+    plans: list[Plan], reserves: list[Plan], root: Path, options: Options
+) -> tuple[list[Plan], list[Outcome], list[Plan]]:
+    """Convert all images in parallel.
+
+    A broken image is replaced by a reserve of its class and split, as long as there is one.
+    Returns all that were tried, what came of them, and the reserves that are left.
+    """
+    waiting: dict[tuple[str, str], list[Plan]] = {}
+    for plan in reversed(reserves):
+        waiting.setdefault((plan.split, plan.folder), []).append(plan)
+    work = partial(
+        convert,
+        root=root,
+        output=options.output,
+        size=options.image_size,
+        kind=options.format,
+    )
+    tried, outcomes = [], []
+    while plans:
+        results = map_in_processes(work, plans, options.workers)
+        fresh = list(tqdm(results, total=len(plans), unit="image"))
+        tried, outcomes = tried + plans, outcomes + fresh
+        places = [(p.split, p.folder) for p, o in zip(plans, fresh, strict=True) if o.problem]
+        plans = [waiting[place].pop() for place in places if waiting.get(place)]
+    return tried, outcomes, [plan for plans in waiting.values() for plan in reversed(plans)]
+
+
+def in_both_classes(plans: list[Plan], outcomes: list[Outcome]) -> dict[str, str]:
+    """Sources whose very pixels are also in the other class, each with a sentence."""
+    groups: dict[bytes, list[Item]] = {}
+    for plan, outcome in zip(plans, outcomes, strict=True):
+        if outcome.problem is None:
+            groups.setdefault(outcome.digest, []).append(plan.item)
+    result = {}
+    for items in groups.values():
+        first_of = {item.label: item.source for item in reversed(items)}
+        if len(first_of) == 2:
+            for item in items:
+                other = first_of[1 - item.label]
+                result[item.source] = (
+                    f"{item.source} is the same picture as {other}, of the other class"
+                )
+    return result
+
+
+def remove(plan: Plan, root: Path, options: Options) -> None:
+    name = plan.item.name
+    (root / plan.split / plan.folder / f"{name}.{options.format}").unlink()
+    if plan.item.label == DISEASED:
+        (root / plan.split / MASKS / f"{name}.png").unlink(missing_ok=True)
+
+
+def refuse_broken(problems: dict[str, str], number: int) -> None:
+    if len(problems) > max(BROKEN_NUMBER, BROKEN_SHARE * number):
+        raise UserError(
+            f"{len(problems)} of {number} images cannot be read or are in both classes, the first: "
+            f"{next(iter(problems.values()))}"
+        )
+
+
+def write_tables(
+    root: Path, written: list[Plan], left_out: list[tuple[str, str]], options: Options
+) -> None:
+    header = ("file", "source", "patient", "split", "class")
+    rows = (
+        (
+            f"{p.split}/{p.folder}/{p.item.name}.{options.format}",
+            *(p.item.source, p.item.patient, p.split, p.folder),
+        )
+        for p in written
+    )
+    write_table(root / "manifest.csv", header, rows)
+    write_table(root / "left_out.csv", ("source", "reason"), left_out)
+
+
+def find_shortcuts(written: list[Plan], names: tuple[str, ...], seed: int) -> dict[str, float]:
+    """How well the nuisance columns alone tell the classes of what was written apart."""
+    items = [plan.item for plan in written]
+    columns = {name: levels([item.traits[i] for item in items]) for i, name in enumerate(names)}
+    labels = np.array([item.label for item in items])
+    return tell_apart(columns, labels, [item.patient for item in items], seed)
+
+
+def report(findings: dict) -> None:
+    """Print what was written and what was not."""
+    for name, number in sorted(findings["images"].items()):
+        print(f"{number:>8} {name}")
+    for reason, number in findings["left_out"].items():
+        print(f"{number:>8} left out: {reason}")
+    if findings["masks"]:
+        print(f"{findings['masks']:>8} masks of diseased images")
+    if findings["shortcuts"]:
+        print(
+            "Nuisance columns alone tell the classes apart with an AUROC of (0.5 or less: chance):"
+        )
+        for name, area in findings["shortcuts"].items():
+            print(f"{area:>8.2f} {name}")
+
+
+def doubts(plans: list[Plan], outcomes: list[Outcome]) -> list[str]:
+    """One sentence for each thing that is allowed and seldom meant."""
+    texts = []
+    counts = Counter(f"{plan.split}/{plan.folder}" for plan in plans)
+    few = [f"{name} {number}" for name, number in sorted(counts.items()) if number < FEW]
+    if few:
+        texts.append(f"fewer than {FEW} images, so what is measured there varies: {', '.join(few)}")
+    coloured = sum(outcome.coloured for outcome in outcomes)
+    if coloured:
+        texts.append(f"{coloured} images in colour become grey")
+    vanished = sum(outcome.mask == "vanished" for outcome in outcomes)
+    if vanished:
+        texts.append(f"{vanished} masks are too small to be seen at --image-size and not written")
+    splits: dict[bytes, set[str]] = {}
+    for plan, outcome in zip(plans, outcomes, strict=True):
+        splits.setdefault(outcome.digest, set()).add(plan.split)
+    leaks = sum(len(found) > 1 for found in splits.values())
+    if leaks:
+        texts.append(
+            f"{leaks} pictures are in two splits, under two names: are these two patients?"
+        )
+    return texts

@@ -1,26 +1,29 @@
 """Test mode: every metric over the whole test split, a table, figures and files of results."""
 
-import argparse
 import csv
 import io
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from descargan import CLASS_NAMES, DISEASED, HEALTHY, metrics
+from descargan import CLASS_NAMES, HEALTHY, metrics
 from descargan.checkpoints import Run
-from descargan.dashboard import Dashboard
-from descargan.data import ImageDataset
-from descargan.evaluation import Translations, arrays, translate_split
+from descargan.dashboard import Dashboard, connected
+from descargan.data import ImageDataset, evenly_spread
+from descargan.distributed import Process
+from descargan.evaluation import arrays
 from descargan.figures import example_figure, overlay_figure, roc_figure, save_figure
 from descargan.files import without_nan, write_atomically, write_json
-from descargan.models import Discriminator, Generator
+from descargan.options import Options
+from descargan.translator import Translator
 
 EXAMPLES = 5
 Row = dict[str, float | int | str]
@@ -52,73 +55,101 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
 }
 
 
-def test(
-    generator: Generator,
-    discriminator: Discriminator,
-    validation: ImageDataset | None,
-    dataset: ImageDataset,
-    options: argparse.Namespace,
-    device: torch.device,
-    run: Run,
-    dashboard: Dashboard,
-) -> int:
-    """Test both networks on ``dataset``; write everything to ``options.results_dir``.
+class Finding(NamedTuple):
+    """An image (H, W) of a split, and what a method says of it."""
 
-    ``validation`` chooses the threshold of the maps; without it there is none.
+    label: int  # its class
+    image: np.ndarray
+    truth: np.ndarray  # all 0 where none is known
+    healthy: np.ndarray  # NaN of a method that makes no pseudo-healthy image
+    difference: np.ndarray
+    probability: float  # of disease; NaN where the method does not say
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a test found: of each metric its "value", "low", "high" and "n", and a row per image."""
+
+    folder: Path
+    metrics: dict[str, dict[str, float]]
+    rows: list[Row]
+
+
+def test(options: Options, translator: Translator) -> Results:
+    """Test networks on the test split; write everything to ``options.results_dir``.
+
+    Where there is ground truth, the validation split chooses the threshold of the maps.
     """
-    for network in (generator, discriminator):
-        network.to(device, memory_format=torch.channels_last)
-    threshold = None
-    if validation is not None:
-        threshold = choose_threshold(generator, discriminator, validation, options, device)
-    results: Path = options.results_dir
-    results.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    examples = Examples(dataset)
-    # Maps go to a new folder that takes the place of the old one when all is there.
-    maps = Path(tempfile.mkdtemp(prefix=".difference_maps-", dir=results))
-    try:
-        maps.chmod(0o755)
-        for batch in translate_split(generator, discriminator, dataset, options, device):
-            for values in zip(*per_image_arrays(batch), strict=True):
-                rows.append(describe_image(dataset.name(len(rows)), values, threshold))
-                np.save(maps / map_name(rows[-1]["file"]), values[4])
-                examples.offer(len(rows) - 1, values)
-        final = results / "difference_maps"
-        shutil.rmtree(final, ignore_errors=True)
-        maps.rename(final)
-    finally:
-        shutil.rmtree(maps, ignore_errors=True)
+    dataset = ImageDataset.open(options, "test")
+    validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
+    with connected(options, Process()) as dashboard:
+        threshold = None
+        if validation is not None:
+            threshold = choose_threshold(findings(translator, validation, options))
+        return test_split(options, translator, dataset, threshold, dashboard)
 
-    summary = summarise(rows)
-    figure = examples.figure(options.dataset, threshold)
+
+def test_split(
+    options: Options,
+    translator: Translator,
+    dataset: ImageDataset,
+    threshold: float | None,
+    dashboard: Dashboard,
+) -> Results:
+    """Test networks on a split; ``threshold`` of the maps, where there is one."""
+    results = options.results_dir
+    results.mkdir(parents=True, exist_ok=True)
+    shown = evenly_spread(dataset, EXAMPLES - 1)
+    rows: list[Row] = []
+    examples: dict[int, Finding] = {}
+    with replaced_folder(results / "difference_maps") as maps:
+        for index, finding in enumerate(findings(translator, dataset, options)):
+            rows.append(describe_image(dataset.name(index), finding, threshold))
+            np.save(maps / map_name(rows[-1]["file"]), finding.difference)
+            if index in shown:
+                examples[index] = finding
+    title = f"{options.dataset}: test images"
+    figure = show(list(examples.values()), title, threshold, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    labels = np.array([row["class"] for row in rows])
-    scores = {
-        name: np.array([row[key] for row in rows])
-        for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
-    }
-    save_figure(roc_figure(labels, scores), results / "roc.png")
-    predictions = np.array([row["predicted"] for row in rows])
-    confusion = metrics.confusion(labels, predictions)
-    write_csv(results / "metrics.csv", rows)
+    summary = summarise(rows)
+    confusion = write_results(results, rows)
     about = {
         "dataset": options.dataset,
-        "weights": str(run.folder),
+        "weights": str(Run(options.save_dir, options.dataset).folder),
         "dataset_fingerprint": dataset.fingerprint(),
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
         "dice_threshold_chosen_on_validation": threshold,
         "confusion_matrix": {"rows": "true", "columns": "predicted", "counts": confusion.tolist()},
     }
     write_json(results / "metrics.json", without_nan({**about, "metrics": summary}))
-    table = {title(name): interval_text(value) for name, value in summary.items()}
+    table = {title_of(name): interval_text(value) for name, value in summary.items()}
     print_table(table)
-    for c, name in enumerate(CLASS_NAMES):
-        counts = ", ".join(f"{n} as {CLASS_NAMES[i]}" for i, n in enumerate(confusion[c].tolist()))
-        print(f"of the {name} images classified: {counts}")
+    print_confusion(confusion)
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
     dashboard.show_results(table, figure)
-    return 0
+    return Results(results, summary, rows)
+
+
+def findings(translator: Translator, dataset: ImageDataset, options: Options) -> Iterator[Finding]:
+    """What the networks find in each image of a split, in order."""
+    split = translator.translate_split(dataset, options.batch_size, options.workers)
+    for batch, truth, classes in split:
+        columns = [arrays(x) for x in (batch.images, truth, batch.healthy, batch.difference)]
+        for values in zip(classes.tolist(), *columns, batch.probability.tolist(), strict=True):
+            yield Finding(*values)
+
+
+@contextmanager
+def replaced_folder(final: Path) -> Iterator[Path]:
+    """A new folder that takes the place of the old one when all is there."""
+    new = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        new.chmod(0o755)
+        yield new
+        shutil.rmtree(final, ignore_errors=True)
+        new.rename(final)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def map_name(name: str) -> str:
@@ -126,48 +157,25 @@ def map_name(name: str) -> str:
     return Path(name.replace("/", "_")).with_suffix(".npy").name
 
 
-def per_image_arrays(batch: Translations) -> tuple:
-    """Lists over the images of a batch: class, image, truth, pseudo-healthy, difference, P."""
-    return (
-        batch.classes.tolist(),
-        arrays(batch.images),
-        arrays(batch.truth),
-        arrays(batch.healthy),
-        arrays(batch.difference),
-        batch.probability.tolist(),
-    )
-
-
-def choose_threshold(
-    generator: Generator,
-    discriminator: Discriminator,
-    dataset: ImageDataset,
-    options: argparse.Namespace,
-    device: torch.device,
-) -> float | None:
+def choose_threshold(found: Iterator[Finding]) -> float | None:
     """The threshold of |difference map| with the best mean Dice; None without ground truth."""
-    curves = [
-        metrics.dice_curve(difference, truth)
-        for batch in translate_split(generator, discriminator, dataset, options, device)
-        for difference, truth in zip(arrays(batch.difference), arrays(batch.truth), strict=True)
-        if truth.any()
-    ]
+    curves = [metrics.dice_curve(f.difference, f.truth) for f in found if f.truth.any()]
     if not curves:
         return None
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
 
 
-def describe_image(name: str, values: tuple, threshold: float | None) -> Row:
-    """Everything measured on one image; ``values`` as of ``per_image_arrays``."""
-    c, image, truth, healthy, difference, probability = values
+def describe_image(name: str, finding: Finding, threshold: float | None) -> Row:
+    """Everything measured on one image."""
+    label, image, truth, healthy, difference, probability = finding
     row: Row = {
         "file": name,
-        "class": c,
+        "class": label,
         "predicted": int(probability > 0.5),
         "probability": probability,
         "anomaly_score": float(np.abs(difference).mean()),
     }
-    if c == HEALTHY:
+    if label == HEALTHY:
         row["mse_healthy"] = float(np.square(difference).mean())
         row["variance_healthy"] = float(difference.var())
     elif truth.any():
@@ -184,43 +192,38 @@ def describe_image(name: str, values: tuple, threshold: float | None) -> Row:
     return row
 
 
-class Examples:
-    """A few diseased images and a healthy one, evenly spread, for the figure."""
+def show(examples: list[Finding], title: str, threshold: float | None, has_truth: bool) -> Figure:
+    """Rows of images and maps: with the ground truth where there is one, else over the image."""
+    classes, image, truth, healthy, difference, probability = (
+        np.stack(x) for x in zip(*examples, strict=True)
+    )
+    names = [
+        f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}" for c, p in zip(classes, probability, strict=True)
+    ]
+    if not has_truth:
+        return overlay_figure(image, healthy, difference, names, title)
+    limit = metrics.TRUTH_THRESHOLD if threshold is None else threshold
+    columns = {
+        "image": image,
+        "pseudo-healthy": healthy,
+        "difference map": difference,
+        f"|difference| > {limit:.2f}": np.abs(difference) > limit,
+        "ground truth": truth,
+        "diseased pixels": metrics.is_diseased(truth),
+    }
+    return example_figure(columns, title, names)
 
-    def __init__(self, dataset: ImageDataset) -> None:
-        self.chosen: list[int] = []
-        self.taken: list[tuple] = []
-        for c, number in ((DISEASED, EXAMPLES - 1), (HEALTHY, 1)):
-            members = (dataset.classes == c).nonzero().flatten().tolist()
-            spread = np.linspace(0, len(members) - 1, min(number, len(members)))
-            self.chosen += [members[round(i)] for i in spread]
 
-    def offer(self, index: int, values: tuple) -> None:
-        if index in self.chosen:
-            self.taken.append(values)
-
-    def figure(self, dataset: str, threshold: float | None) -> Figure:
-        """Rows of images and maps: with the ground truth for Synthetic, else over the image."""
-        classes, image, truth, healthy, difference, probability = (
-            np.stack(x) for x in zip(*self.taken, strict=True)
-        )
-        title = f"{dataset}: test images"
-        names = [
-            f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}"
-            for c, p in zip(classes, probability, strict=True)
-        ]
-        if dataset != "Synthetic":
-            return overlay_figure(image, healthy, difference, names, title)
-        limit = metrics.TRUTH_THRESHOLD if threshold is None else threshold
-        columns = {
-            "image": image,
-            "pseudo-healthy": healthy,
-            "difference map": difference,
-            f"|difference| > {limit:.2f}": np.abs(difference) > limit,
-            "ground truth": truth,
-            "diseased pixels": metrics.is_diseased(truth),
-        }
-        return example_figure(columns, title, names)
+def write_results(results: Path, rows: list[Row]) -> np.ndarray:
+    """Write the ROC curves and the table of all images. Returns the confusion matrix."""
+    labels = np.array([row["class"] for row in rows])
+    scores = {
+        name: np.array([row[key] for row in rows])
+        for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
+    }
+    save_figure(roc_figure(labels, scores), results / "roc.png")
+    write_csv(results / "metrics.csv", rows)
+    return metrics.confusion(labels, np.array([row["predicted"] for row in rows]))
 
 
 def summarise(rows: list[Row]) -> dict[str, dict]:
@@ -236,7 +239,7 @@ def summarise(rows: list[Row]) -> dict[str, dict]:
     return summary
 
 
-def title(name: str) -> str:
+def title_of(name: str) -> str:
     return PER_IMAGE[name] if name in PER_IMAGE else OVERALL[name][0]
 
 
@@ -250,6 +253,12 @@ def print_table(table: dict[str, str]) -> None:
     width = max(map(len, table))
     for name, value in table.items():
         print(f"{name:<{width}}  {value}")
+
+
+def print_confusion(confusion: np.ndarray) -> None:
+    for c, name in enumerate(CLASS_NAMES):
+        counts = ", ".join(f"{n} as {CLASS_NAMES[i]}" for i, n in enumerate(confusion[c].tolist()))
+        print(f"of the {name} images classified: {counts}")
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:

@@ -1,32 +1,35 @@
-"""The process of the dashboard's server: whether one answers, and one of our own."""
+"""The dashboard's server, seen from outside: whether one answers, and one of our own."""
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
+from http.client import HTTPException
 from pathlib import Path
-
-import requests
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 from descargan.errors import UserError
 
 TIMEOUT_SECONDS = 5.0
 START_SECONDS = 30.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 def answers(address: str, number: int) -> bool:
     """Whether a visdom server answers. Raises UserError where something else does."""
+    text = b""
     try:
-        reply = requests.get(f"{address}:{number}/", timeout=TIMEOUT_SECONDS)
-    except requests.exceptions.ConnectionError as error:
-        if "refused" in str(error) or isinstance(error, requests.exceptions.ConnectTimeout):
-            return False
-        reply = None
-    except requests.RequestException:
-        reply = None
-    if reply is None or "visdom" not in reply.text.lower():
+        with urlopen(f"{address}:{number}/", timeout=TIMEOUT_SECONDS) as reply:
+            text = reply.read()
+    except HTTPError:
+        pass
+    except URLError:  # not even connected
+        return False
+    except (OSError, HTTPException):
+        pass
+    if b"visdom" not in text.lower():
         raise UserError(
             f"port {number} is taken by another program: pass a free one to --visdom-port"
         )
@@ -34,17 +37,21 @@ def answers(address: str, number: int) -> bool:
 
 
 def start_server(number: int, folder: Path, host: str = "localhost") -> subprocess.Popen:
-    """A visdom server that ends with this process; from this machine alone it can be reached,
-    unless ``host`` says otherwise."""
+    """A visdom server that keeps its environments in ``folder`` and ends with this process.
+
+    From this machine alone it can be reached, unless ``host`` says otherwise. Raises UserError
+    where none can be started.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "descargan.dashboard", "--serve", str(folder.resolve())]
+    command = [sys.executable, "-m", "descargan.visdom_page", str(folder.resolve())]
     process = subprocess.Popen(
         [*command, "--port", str(number), "--host", host],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=PROJECT,
+        start_new_session=True,  # Ctrl-C is not for it
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
     )
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
@@ -53,30 +60,22 @@ def start_server(number: int, folder: Path, host: str = "localhost") -> subproce
                 return process
         time.sleep(0.1)
     process.kill()
-    process.wait()
+    process.communicate()
     raise UserError(f"no visdom server could be started on port {number}: see --visdom-port")
 
 
-def serve(folder: Path, host: str, number: int) -> None:
-    """Run a visdom server in this process. It downloads nothing, unlike visdom's own start."""
-    from visdom.server.run_server import start_server as run_visdom
-
-    run_visdom(
-        port=number,
-        hostname=host,
-        base_url="",
-        env_path=str(folder.resolve()),
-        user_credential=None,
-        bind_local=host in LOOPBACK,
-        print_func=lambda _: None,
-    )
+def stop_server(process: subprocess.Popen) -> None:
+    """End a server of ours: anything that comes by its standard input ends it."""
+    try:
+        process.communicate(b"end", timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
-def end_with_parent() -> None:
-    """End this process when the one that holds its standard input is gone."""
-    sys.stdin.read()
-    os._exit(0)
-
-
-def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+def dashboard_command(*arguments: str) -> list[str]:
+    """A command of the dashboard, as it is typed in the current folder."""
+    python, folder = Path(sys.executable), Path.cwd()
+    if python.is_relative_to(folder):
+        python = python.relative_to(folder)
+    return [str(python), "-m", "descargan.dashboard", *arguments]

@@ -8,11 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 # The networks of the tests are so small that threads only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["DESCARGAN_OFFLINE"] = "1"  # nothing is fetched
+
+# Ctrl-C, which some tests send, is ignored under nohup, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
@@ -20,6 +25,7 @@ import torch
 from descargan import cli
 
 ROOT = Path(__file__).parents[1]
+STARTED: list[subprocess.Popen] = []
 TINY = ["--image-size", "64", "--base-filters", "2", "--critic-filters", "2", "--batch-size", "4"]
 
 
@@ -51,9 +57,10 @@ def program(script: str, *arguments: object) -> Result:
 
 
 def start(script: str, *arguments: object, **settings: object) -> subprocess.Popen:
-    """Start a script of the project in a process of its own."""
+    """Start a script of the project in a process of its own, which ends with the test."""
     command = [sys.executable, script, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, **settings)
+    STARTED.append(subprocess.Popen(command, cwd=ROOT, text=True, **settings))
+    return STARTED[-1]
 
 
 def succeed(*arguments: object) -> Result:
@@ -101,3 +108,12 @@ def trained(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """Ends what the test has started, whatever happened; servers end with who started them."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,18 @@ from conftest import ROOT, TINY, free_port
 from descargan import losses
 from descargan.distributed import Process
 from descargan.models import Discriminator
-from descargan.options import build_parser
-from descargan.training import critic_step
+from descargan.options import Options
+from descargan.steps import Batch, Player, critic_step
 
 
 def torchrun(*arguments, processes=2):
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
+    with tempfile.TemporaryDirectory() as temporary:  # torchrun leaves a folder of logs there
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": temporary}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+        )
 
 
 WORKER = """
@@ -54,22 +56,17 @@ def gradients_of_one_step(process, number=10):
     mine = slice(process.rank, None, process.world)
     torch.manual_seed(0)
     discriminator = Discriminator(base_filters=2, image_size=64).double().eval()
-    options = build_parser().parse_args(["--clip-norm", "1e9"])
+    options = Options(clip_norm=1e9)
     optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.0)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     original = torch.rand
     torch.rand = lambda *_, **__: t[mine]
     try:
         terms = critic_step(
-            discriminator,
-            optimizer,
-            scaler,
-            images[mine],
+            Player(discriminator, optimizer, scaler),
+            Batch(images[mine], classes[mine], torch.zeros(1), classes, process),
             [fake[mine] for fake in fakes],
-            classes[mine],
             options,
-            classes,
-            process,
         )
     finally:
         torch.rand = original

@@ -7,12 +7,10 @@ from torch import nn
 
 from descargan import DISEASED, HEALTHY
 from descargan.errors import UserError
-from descargan.layers import BatchNorm, UpsampledConv, per_image_normalisation
-from descargan.models import (
-    Discriminator,
-    Generator,
-    deform,
-)
+from descargan.layers import BatchNorm, UpsampledConv, evaluating
+from descargan.maps import MAP_KINDS, deform
+from descargan.models import Discriminator, Generator
+from descargan.options import TRANSLATIONS
 
 
 def parameters(network: nn.Module) -> int:
@@ -74,7 +72,7 @@ def test_discriminator_refuses_images_of_another_size():
 
 def test_each_image_goes_through_the_head_of_its_class(generator, images):
     classes = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
-    with per_image_normalisation(generator):
+    with evaluating(generator):
         mixed = generator(images, classes)
         alone = [generator(images[i : i + 1], int(c)) for i, c in enumerate(classes)]
         other = [generator(images[i : i + 1], 1 - int(c)) for i, c in enumerate(classes)]
@@ -106,7 +104,7 @@ def test_generator_has_no_skip_connection_at_full_resolution(generator, images):
 def test_target_class_is_in_the_input_too(generator, images):
     """With equal heads the two translations still differ, by the class map alone."""
     generator.heads[1].load_state_dict(generator.heads[0].state_dict())
-    with per_image_normalisation(generator):
+    with evaluating(generator):
         healthy, diseased = generator(images, HEALTHY), generator(images, DISEASED)
     assert (healthy - diseased).abs().max() > 1e-3
 
@@ -127,15 +125,15 @@ def test_upsampled_convolution_equals_upsampling_then_convolving():
         torch.testing.assert_close(ours_gradient, plain_gradient)
 
 
-def test_per_image_normalisation_does_not_depend_on_the_batch_size(generator, images):
-    with per_image_normalisation(generator):
+def test_evaluation_does_not_depend_on_the_batch_size(generator, images):
+    with evaluating(generator):
         together = generator(images, HEALTHY)
         alone = torch.cat([generator(image[None], HEALTHY) for image in images])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
-def test_per_image_normalisation_equals_batch_statistics_of_one_image(generator, images):
-    with per_image_normalisation(generator):
+def test_evaluation_equals_batch_statistics_of_one_image(generator, images):
+    with evaluating(generator):
         ours = generator(images[:1], HEALTHY)
     with torch.no_grad():
         release = generator.train()(images[:1], HEALTHY)
@@ -143,10 +141,10 @@ def test_per_image_normalisation_equals_batch_statistics_of_one_image(generator,
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_per_image_normalisation_leaves_no_trace(generator, images, training):
+def test_evaluation_leaves_no_trace(generator, images, training):
     generator.train(training)
     before = {key: value.clone() for key, value in generator.state_dict().items()}
-    with per_image_normalisation(generator):
+    with evaluating(generator):
         generator(images, HEALTHY)
     assert generator.training is training
     for key, value in generator.state_dict().items():
@@ -166,7 +164,14 @@ def test_initialisation_is_kaiming_in_the_generator_and_xavier_in_the_discrimina
     assert not conv.bias.any()
 
 
-@pytest.mark.parametrize("translation", ["additive", "deformation"])
+CHANGES = [name for name, kind in MAP_KINDS.items() if kind.changes_input]
+
+
+def test_every_kind_of_map_is_an_option():
+    assert tuple(MAP_KINDS) == TRANSLATIONS
+
+
+@pytest.mark.parametrize("translation", CHANGES)
 def test_a_generator_of_changes_starts_at_the_identity(translation, images):
     generator = Generator(base_filters=2, translation=translation)
     for c in (HEALTHY, DISEASED):

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.baselines import Explain, Explanation, batches
 from descargan import DISEASED, HEALTHY, losses
 from descargan.images import scale_to_range
-from descargan.layers import per_image_normalisation
+from descargan.layers import evaluating
 from descargan.models import Discriminator, Generator
 
 FILTERS = 16
@@ -53,7 +53,7 @@ def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain
             optimizers[0].step()
 
     def explain(batch: Tensor) -> Explanation:
-        with per_image_normalisation(generator):
+        with evaluating(generator):
             healthy = generator(batch, HEALTHY)
         return Explanation(scale_to_range(batch) - scale_to_range(healthy), healthy)
 

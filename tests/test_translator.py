@@ -1,12 +1,11 @@
 """The flips that translations are averaged over."""
 
-from argparse import Namespace
-
 import pytest
 import torch
 
-from descargan.evaluation import averaged_flips, translate
 from descargan.models import Discriminator, Generator
+from descargan.options import Options
+from descargan.translator import Translator, averaged_flips
 
 
 @pytest.mark.parametrize(
@@ -19,17 +18,17 @@ from descargan.models import Discriminator, Generator
     ],
 )
 def test_translations_are_averaged_over_the_flips_of_training(flip, average, axes):
-    assert averaged_flips(Namespace(flip=flip, average_flips=average)) == axes
+    assert averaged_flips(Options(flip=flip, average_flips=average)) == axes
 
 
 @torch.no_grad()
 def test_an_average_is_the_mean_of_the_translations_flipped_back():
     torch.manual_seed(0)
     networks = Generator(base_filters=2), Discriminator(base_filters=2, image_size=64)
-    images, classes = torch.rand(2, 1, 64, 64), torch.tensor([0, 1])
+    images = torch.rand(2, 1, 64, 64)
 
     def healthy(images, flips=((),)):
-        return translate(*networks, images, images, classes, flips=flips).healthy
+        return Translator(*networks, flips=flips).translate(images).healthy
 
     expected = (healthy(images) + healthy(images.flip(3)).flip(3)) / 2
     torch.testing.assert_close(healthy(images, [[], [3]]), expected)

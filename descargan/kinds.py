@@ -1,0 +1,21 @@
+"""What is particular to a kind of data set. A new kind is one entry of :data:`KINDS`."""
+
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """File types, and the defaults that depend on the kind."""
+
+    suffixes: tuple[str, ...]
+    folder: str  # of the data set
+    flip: str  # random flips in training
+    prepared: bool  # all of the networks' size, and in one unit, which stays where it is [-1, 1]
+
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
+
+KINDS = {
+    "Synthetic": Kind((".npy",), "warp-set", flip="both", prepared=True),
+    "Chexpert": Kind(PICTURES, "chexpert", flip="horizontal", prepared=False),
+    "Folder": Kind(PICTURES, "data", flip="horizontal", prepared=False),
+}

@@ -1,0 +1,64 @@
+"""Which files below a folder are images, and which are passed over and why."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from descargan.errors import FileError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
+# Files that say of their folder that this program wrote it.
+MARKERS = frozenset({"preparation.json", "dataset.json", "predictions.csv", "metrics.json"})
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def scan(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Paths of the images below ``folder``, sorted, and what is passed over with the reason.
+
+    Hidden files and folders are passed over (names that begin with a dot, such as
+    .ipynb_checkpoints and ._IM1.png, and __MACOSX), links to folders, folders in ``folder`` that
+    this program wrote (data sets, results), and files of other types. Links to files are taken.
+
+    Raises FileError where a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise FileError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    images, passed_over = [], []
+    for here, folders, files in os.walk(folder, onerror=refuse):
+        if not MARKERS.isdisjoint(files) and Path(here) != folder:
+            passed_over.append((Path(here), "folder written by this program"))
+            folders.clear()
+            continue
+        for name in list(folders):
+            path = Path(here, name)
+            if is_hidden(name):
+                passed_over.append((path, "hidden folder"))
+                folders.remove(name)
+            elif path.is_symlink():
+                passed_over.append((path, "link to a folder"))
+        for name in files:
+            path = Path(here, name)
+            if is_hidden(name):
+                passed_over.append((path, "hidden file"))
+            elif not path.is_file():
+                passed_over.append((path, "link to nothing" if path.is_symlink() else "no file"))
+            elif not is_image(path):
+                passed_over.append((path, f"no image type ({path.suffix or 'no suffix'})"))
+            else:
+                images.append(path)
+    return sorted(images), sorted(passed_over)
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def kinds(paths: list[Path]) -> str:
+    """The number of files of each suffix, as in '12 .png, 3 .jpg'."""
+    counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
+    return ", ".join(f"{number} {suffix}" for suffix, number in counts.most_common())

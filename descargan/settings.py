@@ -1,0 +1,93 @@
+"""All options of a call, by what was typed: what the run in --save-dir hands down goes before the
+recipe, the recipe before the defaults, and what was typed before all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from descargan.checkpoints import Run, find_run, read_weights, sizes_of
+from descargan.distributed import restarts
+from descargan.errors import UserError, warn
+from descargan.kinds import KINDS
+from descargan.options import FIELDS, FREE_OPTIONS, RECIPES, Options
+
+# What a run's weights depend on beside their sizes, and how it is tested.
+HANDED_DOWN = ("healthy_class", "translation", "generator_norm", "flip", "average_flips")
+OF_THE_WEIGHTS = ("translation", "generator_norm")
+
+
+def settle(typed: Mapping[str, object]) -> Options:
+    """All options, by those that were typed.
+
+    A test takes what the weights depend on from the run in --save-dir, a resumed training all
+    options of the run. Raises UserError where what was typed contradicts the run.
+    """
+    typed = dict(typed)
+    recipe = RECIPES[typed.get("recipe", Options.recipe)]
+    options = Options(**{**recipe, **typed})
+    if restarts() and options.resume == "off":
+        options = replace(options, resume="auto")
+    if options.mode == "predict" and options.input is None:
+        raise UserError("--mode predict needs --input: an image or a folder of images")
+    if options.mode != "train" or options.resume != "off":
+        run = find_run(options.save_dir, typed.get("dataset"))
+        if options.mode != "train":
+            options = settle_use(options, typed, run)
+        elif run.is_resumable():
+            options = settle_resumed(options, typed, run)
+    kind = KINDS[options.dataset]
+    return replace(
+        options,
+        dataset_path=Path(kind.folder) if options.dataset_path is None else options.dataset_path,
+        flip=kind.flip if options.flip is None else options.flip,
+    )
+
+
+def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Options:
+    """The options of a test or a prediction: sizes are read off the weights."""
+    if "save_dir" not in typed and not run.is_used():
+        run = shipped(run)
+    generator, discriminator = map(read_weights, run.weights(options.weights))
+    saved = run.read_description()["options"]
+    for name in OF_THE_WEIGHTS:
+        if name in saved and typed.get(name, saved[name]) != saved[name]:
+            raise UserError(
+                f"--{name.replace('_', '-')} is {saved[name]} in the run in {run.folder}, whose "
+                "weights are no others': leave it out"
+            )
+    inherited = {name: saved[name] for name in HANDED_DOWN if name in saved}
+    inherited |= sizes_of(generator, discriminator)
+    inherited |= {"save_dir": run.folder, "dataset": run.dataset}
+    return replace(options, **{k: v for k, v in inherited.items() if k not in typed})
+
+
+def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> Options:
+    """The options of a run that goes on. What its file lacks was not there: the default then."""
+    saved = run.read_description()["options"]
+    if unknown := sorted(saved.keys() - FIELDS.keys()):
+        warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
+    fixed = {n: saved.get(n, FIELDS[n].default) for n in FIELDS if n not in FREE_OPTIONS}
+    kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
+    if "dataset_path" in kept:
+        kept["dataset_path"] = Path(kept["dataset_path"])
+    resumed = {"resume": options.resume}
+    options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
+    if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):
+        warn(f"the learning rate now falls over {options.epochs} epochs, not {kept['epochs']}")
+    for name, value in fixed.items():
+        if name in typed and typed[name] != value:
+            raise UserError(
+                f"--{name.replace('_', '-')} is {value} in the run that --resume goes on with: "
+                "leave it out, or train into another --save-dir"
+            )
+    return options
+
+
+def shipped(run: Run) -> Run:
+    """The weights that come with the project, if there are some for the kind of data."""
+    pretrained = Run(run.folder / "pretrained", run.dataset)
+    if not pretrained.is_used():
+        return run
+    print(f"{run.folder} holds no run yet: these are the weights that come with the project")
+    return pretrained

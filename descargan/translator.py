@@ -1,0 +1,238 @@
+"""Trained networks on a device: images in, pseudo-healthy images and difference maps out.
+
+Validation, test, prediction and the Python API all go through :class:`Translator`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from descargan import DISEASED, HEALTHY
+from descargan.checkpoints import Run, load_weights
+from descargan.data import ImageDataset, find_files, load
+from descargan.device import choose_device
+from descargan.errors import UserError
+from descargan.images import fit, read_image, scale_to_range, unfit
+from descargan.layers import evaluating
+from descargan.maps import upsample
+from descargan.models import Discriminator, Generator, build_networks
+from descargan.options import Options
+from descargan.settings import settle
+
+CHUNK = 10  # images of an array are translated so many at a time
+
+
+class Translations(NamedTuple):
+    """A batch of images and what the networks make of it, on the device; images (B, 1, H, W)."""
+
+    images: Tensor
+    healthy: Tensor  # translation into healthy: the pseudo-healthy image
+    difference: Tensor  # the difference map, of the map kind: n(image) - n(pseudo-healthy image)
+    probability: Tensor  # of disease, by the classifier (B,)
+    flow: Tensor | None  # (B, 2, H, W), (x, y) where the image spans [-1, 1], if tissue is moved
+
+    @property
+    def score(self) -> Tensor:
+        """The anomaly score (B,): mean |difference map|."""
+        return self.difference.abs().mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the networks make of one image (H, W), or of several of one size (B, H, W).
+
+    ``healthy`` is the pseudo-healthy image, in the unit of images in [-1, 1], and ``difference``
+    the difference map, in [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where
+    the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
+    (under averaged flips the mean over them), else None.
+    ``probability`` of disease and ``score``, mean |difference| over the networks' own size, are
+    numbers, or arrays (B,).
+    """
+
+    healthy: np.ndarray
+    difference: np.ndarray
+    probability: float | np.ndarray
+    score: float | np.ndarray
+    flow: np.ndarray | None
+
+
+class Translator:
+    """Generator and discriminator on a device, ready to translate.
+
+    A translation is the mean over ``flips``, the axes of (B, C, H, W) that images are flipped along
+    before it and back after it.
+
+    >>> translator = Translator.load("save_nets/pretrained")
+    >>> result = translator(array)
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        device: torch.device | None = None,
+        flips: Sequence[Sequence[int]] = ((),),
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.generator, self.discriminator = (
+            network.to(self.device, memory_format=torch.channels_last)
+            for network in (generator, discriminator)
+        )
+        self.flips = flips
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        weights: str = "last",
+        device: str = "auto",
+        dataset: str | None = None,
+    ) -> "Translator":
+        """The networks of the run in a folder: its "last" weights or its "best".
+
+        ``dataset``: the kind of data, where the folder holds runs of several. Raises UserError
+        where there are none, or they are damaged.
+        """
+        settings = {"mode": "test", "save_dir": Path(folder), "weights": weights, "device": device}
+        return cls.of(settle(settings if dataset is None else {**settings, "dataset": dataset}))
+
+    @classmethod
+    def of(cls, options: Options) -> "Translator":
+        """The networks of the run that settled options name, on the device that they name."""
+        device = choose_device(options.device)
+        networks = build_networks(options)
+        files = Run(options.save_dir, options.dataset).weights(options.weights)
+        for network, file in zip(networks, files, strict=True):
+            load_weights(network, file)
+            network.eval()
+        return cls(*networks, device, averaged_flips(options))
+
+    @property
+    def size(self) -> int:
+        """Sides of the images that the networks take, in pixels."""
+        return self.discriminator.image_size
+
+    def translate(self, images: Tensor) -> Translations:
+        """Translate images (B, 1, S, S) in [-1, 1] into healthy ones."""
+        images = images.to(self.device, memory_format=torch.channels_last)
+        kind = self.generator.kind
+        with evaluating(self.generator, self.discriminator):
+            healthy, flow = self.into(images, HEALTHY)
+            probability = self.classify(images)
+        difference = kind.difference(images, healthy)
+        return Translations(images, healthy, difference, probability, flow)
+
+    def into(self, images: Tensor, target: Tensor | int) -> tuple[Tensor, Tensor | None]:
+        """Translations (B, 1, S, S) into a class, or each into its own, and the flow.
+
+        The flow's component along a flipped axis changes its sign with the flip.
+        """
+        kind, size = self.generator.kind, images.shape[-2:]
+        translated, flows = [], []
+        with evaluating(self.generator):
+            for axes in self.flips:
+                turned = images.flip(axes)
+                drawn = self.generator.draw(turned, target)
+                translated.append(kind.apply(turned, drawn).flip(axes))
+                if kind.flow:
+                    sign = [-1.0 if axis in axes else 1.0 for axis in (3, 2)]
+                    flow = upsample(kind.flow(drawn), size).flip(axes)
+                    flows.append(flow * flow.new_tensor(sign).view(1, 2, 1, 1))
+        n = len(self.flips)
+        return sum(translated) / n, sum(flows) / n if flows else None
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Probability of disease (B,) of images (B, 1, S, S) on the device."""
+        with evaluating(self.discriminator):
+            logits = self.discriminator.classifier(self.discriminator.encode(images))
+        return logits.softmax(dim=1)[:, DISEASED]
+
+    def translate_split(
+        self, dataset: ImageDataset, batch_size: int, workers: int = 0
+    ) -> Iterator[tuple[Translations, Tensor, Tensor]]:
+        """All images of a split, in order, in batches, with their ground truth and classes."""
+        batches = list(torch.arange(len(dataset)).split(batch_size))
+        for images, truth, classes in load(dataset, batches, workers):
+            yield self.translate(images), truth, classes
+
+    def __call__(self, array: np.ndarray | Tensor) -> Result:
+        """Translate an image (H, W), or several (B, H, W), of any size, type and range.
+
+        The numbers are those that ``main.py --mode predict`` writes. Raises UserError (a
+        ValueError) for other shapes, NaN or infinity, and constant images.
+        """
+        array = np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)
+        images = check_images(array)
+        results: list[Result] = []
+        for start in range(0, len(images), CHUNK):
+            results += self.translate_originals(list(images[start : start + CHUNK]))
+        if array.ndim == 2:
+            return results[0]
+        columns = {
+            name: np.stack([getattr(result, name) for result in results])
+            for name in ("healthy", "difference", "probability", "score")
+        }
+        flow = None if results[0].flow is None else np.stack([result.flow for result in results])
+        return Result(**columns, flow=flow)
+
+    def translate_originals(self, originals: Sequence[np.ndarray]) -> list[Result]:
+        """Translate images (H, W), each of its own size; results are of that size."""
+        fitted = [fit(image[None], self.size).astype(np.float32) for image in originals]
+        batch = self.translate(scale_to_range(torch.from_numpy(np.stack(fitted))))
+        columns = [x[:, 0].cpu().numpy() for x in (batch.healthy, batch.difference)]
+        columns += [batch.probability.tolist(), batch.score.tolist()]
+        flows = [None] * len(fitted) if batch.flow is None else list(batch.flow.cpu().numpy())
+        results = [Result(*values) for values in zip(*columns, flows, strict=True)]
+        return [at_size(r, *image.shape) for r, image in zip(results, originals, strict=True)]
+
+    def predict(self, source: str | Path) -> Iterator[tuple[Path, Result]]:
+        """The results of an image file, or one by one of all image files below a folder.
+
+        Raises UserError where there is none, or at a file that cannot be read.
+        """
+        for path in find_files(Path(source)):
+            yield path, self.translate_originals([read_image(path)[0]])[0]
+
+
+def at_size(result: Result, height: int, width: int) -> Result:
+    """A result of the networks' square size at the size of the image it was made of."""
+    healthy, difference = (unfit(x, height, width) for x in (result.healthy, result.difference))
+    flow = result.flow
+    if flow is not None:
+        pixels = (max(height, width) - 1) / 2  # in one unit of [-1, 1]
+        flow = np.stack([unfit(component, height, width) for component in flow]) * pixels
+    return replace(result, healthy=healthy, difference=difference, flow=flow)
+
+
+def check_images(array: np.ndarray) -> np.ndarray:
+    """An array as images (B, H, W), uint8 or float32. Raises UserError for what is none."""
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise UserError(f"an array of shape {array.shape} is no image (H, W) and no (B, H, W)")
+    if array.ndim == 3 and array.shape[-1] <= 4:
+        raise UserError(
+            f"an array of shape {array.shape} looks like one image in colour: "
+            "pass its grey values (H, W), or images as (B, H, W)"
+        )
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"an array of {array.dtype} holds no real numbers: pass uint8 or float")
+    images = array.reshape(-1, *array.shape[-2:])
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused
+        images = images if images.dtype == np.uint8 else images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise UserError("the image holds NaN or infinity: mend it before it is translated")
+    if any(image.min() == image.max() for image in images):
+        raise UserError("the image is constant: there is nothing in it to translate")
+    return images
+
+
+def averaged_flips(options: Options) -> list[list[int]]:
+    """The flips that translations are averaged over: none, or all that training draws from."""
+    flip = options.flip if options.average_flips else "none"
+    axes = {"none": [], "horizontal": [3], "both": [2, 3]}[flip]
+    return [list(chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]

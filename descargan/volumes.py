@@ -1,0 +1,137 @@
+"""NIfTI volumes: their slices as a radiologist looks at them, and maps written back into them."""
+
+import gzip
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from descargan.errors import UserError
+from descargan.files import write_atomically
+from descargan.geometry import resize, square_pixels
+from descargan.scaling import body, without_no_data
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+
+AXES = ("sagittal", "coronal", "axial")  # what the slices are perpendicular to: X, Y, Z
+SHOWN = ("L", "P", "I")  # where X, Y, Z of a Volume grow to: left, posterior, inferior
+SUFFIXES = (".nii", ".nii.gz")
+
+
+class Volume(NamedTuple):
+    """A volume turned so that its slices are images, and where it came from.
+
+    A transposed slice is an image as radiologists look at it: the patient's right on the left,
+    front or head at the top.
+    """
+
+    array: np.ndarray  # float32 (X, Y, Z), finite, growing to SHOWN
+    spacing: tuple[float, float, float]  # of voxels along X, Y, Z in mm
+    turned: np.ndarray  # (3, 2): nibabel's orientation that took the file's array to this one
+    source: "Nifti1Image"
+
+
+def is_volume(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_volume(path: Path) -> Volume:
+    """A NIfTI file of one volume, or of one slice.
+
+    NaN, infinity and values beyond +-NO_DATA are no data and become the smallest other value.
+    Raises UserError for several volumes in a file and for values that are no real numbers.
+    """
+    try:
+        import nibabel
+    except ImportError:
+        raise UserError(f"{path} is NIfTI, read with nibabel: pip install nibabel") from None
+    source = nibabel.load(path)
+    number = int(np.prod(source.shape[3:]))
+    if number > 1:
+        raise UserError(f"{path} holds {number} volumes: save one per file")
+    if source.get_data_dtype().kind not in "biuf":
+        raise UserError(f"{path} holds no real numbers: save one value a voxel")
+    start = nibabel.io_orientation(source.affine)
+    if np.isnan(start).any():
+        raise UserError(f"{path} has an affine that is singular: mend its header")
+    turned = nibabel.orientations.ornt_transform(
+        start, nibabel.orientations.axcodes2ornt(SHOWN)
+    ).astype(int)
+    array = source.get_fdata(dtype=np.float32, caching="unchanged")
+    array = nibabel.apply_orientation(array.reshape((*array.shape, 1, 1)[:3]), turned)
+    try:
+        array = without_no_data(array)
+    except ValueError:
+        raise UserError(f"{path} is empty or holds no finite value: mend or remove it") from None
+    sizes = nibabel.affines.voxel_sizes(source.affine)
+    spacing = tuple(float(sizes[np.flatnonzero(turned[:, 0] == axis)[0]]) for axis in range(3))
+    return Volume(array, spacing, turned, source)
+
+
+def slices(volume: Volume, axis: str, body_share: float = 0.0) -> dict[int, np.ndarray]:
+    """Slices (H, W), float32, of square pixels, by their number in the file, counted from 0.
+
+    ``axis``: one of AXES. Taken are those of which the body covers at least ``body_share`` of what
+    it covers in the slice that holds most of it: 0 takes all.
+    """
+    if axis not in AXES:
+        raise UserError(f"axis {axis!r} is not known: choose one of {', '.join(AXES)}")
+    along = AXES.index(axis)
+    stack = np.moveaxis(volume.array, along, 0).swapaxes(1, 2)
+    spacing = spacing_of_slices(volume, axis)
+    covered = body(volume.array)
+    areas = np.moveaxis(covered, along, 0).sum(axis=(1, 2))
+    numbers = numbers_in_file(volume, along)
+    return {
+        number: square_pixels(image, spacing)
+        for number, image, area in zip(numbers, stack, areas, strict=True)
+        if area >= body_share * areas.max()
+    }
+
+
+def slice_name(axis: str, number: int) -> str:
+    return f"{axis}-{number:03d}"
+
+
+def write_map(path: Path, volume: Volume, axis: str, maps: Mapping[int, np.ndarray]) -> None:
+    """Write maps of :func:`slices` as a NIfTI volume, float32, on the grid of the volume's file.
+
+    ``maps``: (H, W) by the number of their slice, of the shape that :func:`slices` gave. Slices
+    that have none are NaN. ``path`` ends with .nii or .nii.gz.
+    """
+    import nibabel
+
+    along = AXES.index(axis)
+    stack = np.full(np.moveaxis(volume.array, along, 0).shape, np.nan, np.float32)
+    for index, number in enumerate(numbers_in_file(volume, along)):
+        if number in maps:
+            columns, rows = stack.shape[1:]
+            stack[index] = resize(np.asarray(maps[number], np.float32), rows, columns).T
+    array = np.moveaxis(stack, 0, along)
+    back = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt(SHOWN), nibabel.io_orientation(volume.source.affine)
+    )
+    array = nibabel.apply_orientation(array, back)
+    source = volume.source
+    header = source.header.copy()
+    header.set_data_dtype(np.float32)
+    image = type(source)(array.reshape(source.shape), source.affine, header)
+    content = image.to_bytes()
+    if path.suffix.lower() == ".gz":
+        content = gzip.compress(content, 5, mtime=0)
+    write_atomically(path, content)
+
+
+def spacing_of_slices(volume: Volume, axis: str) -> tuple[float, float]:
+    """Of rows and of columns, in mm."""
+    columns, rows = (s for i, s in enumerate(volume.spacing) if i != AXES.index(axis))
+    return rows, columns
+
+
+def numbers_in_file(volume: Volume, along: int) -> list[int]:
+    """The number in the file of each slice along an axis of the turned array."""
+    length = volume.array.shape[along]
+    flip = volume.turned[volume.turned[:, 0] == along, 1][0]
+    return list(range(length))[::flip]

@@ -1,0 +1,242 @@
+"""The Python API, as it is documented: load, translate, predict, train, test."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, succeed
+from PIL import Image
+
+import descargan
+from descargan import HEALTHY
+from descargan.checkpoints import Run, load_weights
+from descargan.errors import FileError, UserError
+from descargan.models import Discriminator, Generator, build_networks
+from descargan.options import Options
+from descargan.translator import Translator
+
+SIZES = {"image_size": 64, "base_filters": 2, "critic_filters": 2, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def moving(synthetic, tmp_path_factory):
+    """A run whose generator moves tissue, one epoch."""
+    folder = tmp_path_factory.mktemp("moving") / "run"
+    arguments = [*TINY, "--dataset-path", synthetic, "--save-dir", folder, "--epochs", 1]
+    succeed("main.py", *arguments, "--recipe", "fast", "--visdom", "off")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def net(moving):
+    return descargan.load(moving)
+
+
+def picture(height, width, kind=np.uint8):
+    rng = np.random.default_rng(height)
+    return (rng.random((height, width)) * 250).astype(kind)
+
+
+def test_importing_the_package_brings_no_pytorch():
+    command = "import sys, descargan; print('torch' in sys.modules, 'visdom' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False", "False"]
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = descargan.trian
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(64, 64), (50, 97)])
+def test_results_have_the_size_of_the_input(net, kind, shape):
+    result = net(picture(*shape, kind))
+    for array in (result.healthy, result.difference):
+        assert array.shape == shape
+        assert array.dtype == np.float32
+    assert result.flow.shape == (2, *shape)
+    assert 0 <= result.probability <= 1
+    assert result.score >= 0
+
+
+def test_several_images_give_what_they_give_one_by_one(net):
+    images = np.stack([picture(70, 64), picture(70, 64)[::-1], picture(70, 64)[:, ::-1]])
+    together = net(torch.from_numpy(images.astype(np.float32)))
+    assert together.probability.shape == together.score.shape == (3,)
+    for i, image in enumerate(images):
+        alone = net(image.astype(np.float32))
+        np.testing.assert_allclose(together.difference[i], alone.difference, atol=1e-4)
+        np.testing.assert_allclose(together.flow[i], alone.flow, atol=1e-3)
+        assert together.score[i] == pytest.approx(alone.score, abs=1e-5)
+
+
+def test_a_difference_is_the_same_whatever_the_range_of_the_image(net):
+    image = picture(64, 64, np.float32)
+    np.testing.assert_allclose(net(image).difference, net(40 * image - 1000).difference, atol=1e-3)
+
+
+def test_the_numbers_are_those_of_the_predict_mode(net, moving, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, size in (("a.png", (80, 64)), ("b.png", (64, 70))):
+        Image.fromarray(picture(*size)).save(folder / name)
+    arguments = ["--mode", "predict", "--save-dir", moving, "--input", folder]
+    succeed("main.py", *arguments, "--results-dir", tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    predicted = dict(net.predict(folder))
+    assert sorted(path.name for path in predicted) == ["a.png", "b.png"]
+    for path, result in predicted.items():
+        stored = np.load(tmp_path / "out" / f"{path.name}.map.npy")
+        np.testing.assert_allclose(result.difference, stored, atol=1e-5)
+        of_array = net(np.asarray(Image.open(path)))
+        np.testing.assert_allclose(of_array.difference, stored, atol=1e-5)
+        assert float(rows[path.name]["probability"]) == pytest.approx(
+            of_array.probability, abs=1e-5
+        )
+        assert float(rows[path.name]["anomaly_score"]) == pytest.approx(of_array.score, abs=1e-5)
+
+
+def test_a_generator_that_moves_nothing_has_no_flow(trained):
+    assert descargan.load(trained)(picture(64, 64)).flow is None
+
+
+def test_a_flow_says_how_many_pixels_away_the_pseudo_healthy_image_was_taken_from(moving):
+    """Both heads are made to draw one displacement; flips turn its sign, and average to nothing."""
+    run = Run(moving, "Synthetic")
+    generator, discriminator = build_networks(
+        Options(**SIZES, translation="deformation", generator_norm="instance")
+    )
+    load_weights(generator, run.generator)
+    for head in generator.heads:
+        torch.nn.init.zeros_(head[-1].weight)
+        head[-1].bias.data = torch.tensor([0.4, 0.0])
+    plain = Translator(generator, discriminator)(picture(64, 96))
+    assert np.allclose(plain.flow[0], 0.25 * np.tanh(0.4) * 95 / 2, atol=1e-3)
+    assert np.allclose(plain.flow[1], 0)
+    averaged = Translator(generator, discriminator, flips=[[], [3]])(picture(64, 96))
+    assert np.allclose(averaged.flow, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.zeros((64, 64, 3)), "in colour"),
+        (np.zeros(64), "no image"),
+        (np.zeros((2, 1, 64, 64)), "no image"),
+        (np.zeros((0, 64)), "no image"),
+        (np.full((64, 64), np.nan), "NaN"),
+        (np.full((64, 64), 1e300), "infinity"),
+        (np.full((64, 64), 7), "constant"),
+        (np.full((64, 64), "x"), "no real numbers"),
+        (np.zeros((64, 64), complex), "no real numbers"),
+    ],
+)
+def test_what_is_no_image_is_a_value_error_of_one_sentence(net, array, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        net(array)
+    assert isinstance(caught.value, UserError)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_run_and_a_damaged_one_are_errors_of_files(moving, tmp_path):
+    with pytest.raises(OSError, match="train first"):
+        descargan.load(tmp_path)
+    for name in ("netG_synthetic.pt", "netD_synthetic.pt", "options_synthetic.json"):
+        (tmp_path / name).write_bytes((moving / name).read_bytes()[:-200])
+    with pytest.raises(FileError, match="damaged"):
+        descargan.load(tmp_path)
+
+
+def test_training_and_testing_give_what_they_leave_on_disk(synthetic, tmp_path):
+    run = descargan.train(
+        **SIZES, dataset_path=synthetic, save_dir=tmp_path / "run", epochs=1, log_every=1
+    )
+    assert (run.folder, run.iteration) == (tmp_path / "run", 3)
+    lines = (tmp_path / "run" / "metrics_synthetic.jsonl").read_text().splitlines()
+    assert run.history == [json.loads(line) for line in lines]
+    found = descargan.test(
+        dataset_path=synthetic, save_dir=tmp_path / "run", results_dir=tmp_path / "results"
+    )
+    written = json.loads((tmp_path / "results" / "metrics.json").read_text())["metrics"]
+    assert found.folder == tmp_path / "results"
+    assert len(found.rows) == 8
+    assert found.metrics["accuracy"] == written["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"epoch": 3}, "'epoch' is no option"),
+        ({"epochs": 0}, "epochs: .* whole number"),
+        ({"recipe": "quick"}, "recipe='quick': choose one of 'paper', 'fast'"),
+        ({"amp": "yes"}, "amp='yes' must be True or False"),
+        ({"dataset_path": "nowhere"}, "nowhere does not exist"),
+        ({"save_dir": "nowhere", "resume": "on"}, "nothing to --resume"),
+    ],
+)
+def test_options_are_refused_as_exceptions(options, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        descargan.train(**options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_evaluation_mode_alone_gives_what_a_test_gives(moving, synthetic, tmp_path, batch):
+    """Whoever builds a network, loads its weights and calls eval() has the method's own result."""
+    descargan.test(
+        dataset_path=synthetic, save_dir=moving, results_dir=tmp_path, average_flips=False
+    )
+    run = Run(moving, "Synthetic")
+    saved = run.read_description()["options"]
+    generator = Generator(
+        base_filters=saved["base_filters"],
+        translation=saved["translation"],
+        norm=saved["generator_norm"],
+    )
+    load_weights(generator, run.generator)
+    generator.eval()
+    paths = sorted((synthetic / "test" / "diseased").iterdir())[:batch]
+    images = torch.stack([torch.from_numpy(np.load(path)[:1]) for path in paths])
+    with torch.no_grad():
+        healthy = generator(images, HEALTHY)
+    for path, difference in zip(paths, generator.kind.difference(images, healthy), strict=True):
+        stored = np.load(tmp_path / "difference_maps" / f"test_diseased_{path.name}")
+        np.testing.assert_allclose(difference[0], stored, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"norm": "batch"}, "norm='instance'"),
+        ({"translation": "additive"}, "translation='deformation'"),
+        ({"base_filters": 4}, "--base-filters"),
+    ],
+)
+def test_weights_do_not_load_into_a_network_built_otherwise(moving, settings, sentence):
+    generator = Generator(
+        **{"base_filters": 2, "translation": "deformation", "norm": "instance", **settings}
+    )
+    before = generator.down0[0][0].weight.clone()
+    with pytest.raises(UserError, match=sentence):
+        load_weights(generator, Run(moving, "Synthetic").generator)
+    assert torch.equal(generator.down0[0][0].weight, before)
+
+
+def test_a_test_refuses_another_kind_of_map_than_the_runs(moving, synthetic):
+    with pytest.raises(UserError, match="--translation is deformation"):
+        descargan.test(save_dir=moving, dataset_path=synthetic, translation="image")
+
+
+def test_the_networks_of_the_project_load():
+    net = descargan.load(ROOT / "save_nets" / "pretrained")
+    assert isinstance(net.discriminator, Discriminator)
+    assert net.size == 64

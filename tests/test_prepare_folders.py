@@ -1,0 +1,334 @@
+"""Two folders as people have them: nothing is lost or mixed up without a word."""
+
+import csv
+import errno
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_refused, program
+from PIL import Image
+
+from descargan import conversion
+from descargan.conversion import to_eight_bits
+from descargan.files import available_cores, map_in_processes
+from descargan.preparation import unique_names
+
+CLASSES = ("controls", "patients")
+
+
+def picture(path, seed, size=(20, 24)):
+    """A picture that no other seed gives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+    Image.fromarray(image).save(path)
+    return path
+
+
+@pytest.fixture
+def groups(tmp_path):
+    """A folder with 6 controls and 6 patients, c0.png to c5.png and p0.png to p5.png."""
+    for number in range(6):
+        picture(tmp_path / "controls" / f"c{number}.png", number)
+        picture(tmp_path / "patients" / f"p{number}.png", 100 + number)
+    return tmp_path
+
+
+def prepare(folder, *arguments, output="out"):
+    groups = ["--healthy", folder / "controls", "--diseased", folder / "patients"]
+    common = ["--output", folder / output, "--image-size", 16, "--workers", 1]
+    return program("prepare_folders.py", *groups, *common, *arguments)
+
+
+def succeed(folder, *arguments):
+    result = prepare(folder, *arguments)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def manifest(folder):
+    return rows(folder / "out" / "manifest.csv")
+
+
+def reasons(folder):
+    return {Path(r["source"]).name: r["reason"] for r in rows(folder / "out" / "left_out.csv")}
+
+
+def test_names_that_would_become_one_stay_apart(groups):
+    sources = [picture(groups / "controls" / name, 50 + i) for i, name in enumerate(COLLIDING)]
+    succeed(groups)
+    found = {r["source"]: r["file"] for r in manifest(groups)}
+    assert {str(path) for path in sources} <= found.keys()
+    for source, file in found.items():
+        with Image.open(source) as image, Image.open(groups / "out" / file) as prepared:
+            assert np.ptp(image) > 0
+            assert prepared.size == (16, 16)
+    assert len(set(found.values())) == len(list((groups / "out").rglob("*.png"))) == 17
+
+
+COLLIDING = ("s1/0.png", "s1_0.png", "x.1.png", "x-1.png", "X-1.PNG")
+
+
+def test_file_names_are_unique_short_and_readable():
+    names = unique_names(["a", "A", "a-2", "a", ".hidden", "x" * 250, "caf\udce9"])
+    assert names == ["a", "A-2", "a-2-2", "a-3", "hidden", "x" * 120, "caf_"]
+
+
+def test_what_is_passed_over_is_listed_with_the_reason(groups):
+    folder = groups / "controls"
+    picture(folder / ".ipynb_checkpoints" / "c0-checkpoint.png", 0)
+    (folder / "._c0.png").write_bytes(b"\0\5\26\7")
+    (folder / "notes.txt").write_text("notes")
+    (folder / "Thumbs.db").write_bytes(b"thumbs")
+    (folder / "link").symlink_to(groups / "patients")
+    (folder / "gone.png").symlink_to(groups / "nowhere.png")
+    (folder / "linked.png").symlink_to(picture(groups / "elsewhere" / "7.png", 7))
+    result = succeed(groups)
+    assert reasons(groups) == {
+        ".ipynb_checkpoints": "hidden folder",
+        "._c0.png": "hidden file",
+        "notes.txt": "no image type (.txt)",
+        "Thumbs.db": "no image type (.db)",
+        "link": "link to a folder",
+        "gone.png": "link to nothing",
+    }
+    assert "controls: 7 .png" in result.stdout
+    assert "1 left out: link to a folder" in result.stdout
+
+
+def test_an_empty_folder_says_what_it_holds_instead(tmp_path):
+    picture(tmp_path / "patients" / "p.png", 0)
+    (tmp_path / "controls").mkdir()
+    (tmp_path / "controls" / "a.dat").write_bytes(b"?")
+    assert_refused(prepare(tmp_path), "controls holds no image", "1 no image type (.dat)")
+
+
+@pytest.mark.parametrize("diseased", ["controls", "controls/sick"])
+def test_a_class_within_the_other_is_refused(groups, diseased):
+    picture(groups / "controls" / "sick" / "p.png", 9)
+    result = program(
+        "prepare_folders.py",
+        *("--healthy", groups / "controls", "--diseased", groups / diseased),
+        *("--output", groups / "out"),
+    )
+    assert_refused(result, "--healthy", "--diseased", "both classes")
+
+
+def test_a_link_does_not_hide_that_the_folders_are_one(groups):
+    (groups / "also").symlink_to(groups / "controls")
+    both = ["--healthy", groups / "controls", "--diseased", groups / "also"]
+    assert_refused(program("prepare_folders.py", *both, "--output", groups / "out"), "both classes")
+
+
+@pytest.mark.parametrize("output", ["controls/out", "."])
+def test_output_and_input_are_kept_apart(groups, output):
+    assert_refused(prepare(groups, "--overwrite", output=output), "--output", "--healthy")
+
+
+def test_a_picture_in_both_classes_is_left_out_of_both(groups):
+    """Told by its pixels, whatever the files are called and however they are packed."""
+    with Image.open(groups / "controls" / "c0.png") as image:
+        image.save(groups / "patients" / "again.bmp")
+    result = succeed(groups, "--shares", 1, 1, 1)
+    assert set(reasons(groups)) == {"c0.png", "again.bmp"}
+    assert all("of the other class" in reason for reason in reasons(groups).values())
+    assert "2 left out: in both classes" in result.stdout
+    assert len(manifest(groups)) == len(list((groups / "out").rglob("*.png"))) == 11
+
+
+def test_a_picture_in_two_splits_is_warned_of(groups):
+    for number in range(20):
+        picture(groups / "controls" / f"copy{number}.png", 0)
+    assert "pictures are in two splits" in succeed(groups).stderr
+
+
+def test_file_names_of_both_classes_count_as_one_patient_and_this_is_said(groups):
+    for number in range(4):
+        for i, name in enumerate(CLASSES):
+            picture(groups / name / f"{number}.png", 10 * number + i + 200)
+    assert "4 file names are in both" in succeed(groups).stdout
+    splits = {}
+    for row in manifest(groups):
+        splits.setdefault(row["patient"], set()).add(row["split"])
+    assert len(splits) == 16
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_a_group_of_the_patient_that_matches_nothing_is_named(groups):
+    assert_refused(prepare(groups, "--patient", r"(x)?\d\.png"), "first group of --patient", "c0")
+
+
+def test_too_few_patients_say_how_many_are_needed(groups):
+    result = prepare(groups, "--patient", r"([cp])\d")
+    assert_refused(result, "1 patients have images", "at least 3")
+
+
+def test_small_classes_and_lost_colour_are_warned_of(groups):
+    colours = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    for number in range(3):
+        Image.fromarray(colours + np.uint8(number)).save(groups / "controls" / f"rgb{number}.png")
+    grey = Image.open(groups / "controls" / "c1.png").convert("RGB")
+    grey.save(groups / "controls" / "grey stored as colour.bmp")
+    warnings = succeed(groups).stderr
+    assert "warning: 3 images in colour become grey" in warnings
+    assert "warning: fewer than 20 images" in warnings
+    assert "Test/Diseased 1" in warnings
+
+
+def test_a_no_data_value_is_reported_and_nothing_infinite_is_written(groups):
+    for number in range(3):
+        array = np.random.default_rng(number).random((20, 20)).astype(np.float32)
+        array[:, :7] = -3.4e38 if number == 0 else 0
+        np.save(groups / "controls" / f"f{number}.npy", array)
+    result = succeed(groups, "--format", "npy")
+    assert "no-data value" in reasons(groups)["f0.npy"]
+    assert "1 left out: broken" in result.stdout
+    for row in manifest(groups):
+        array = np.load(groups / "out" / row["file"])
+        assert array.shape == (1, 16, 16)
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("values", [(0, 4095), (-3.4e38, 3.4e38), (7, 7)])
+def test_eight_bits_span_the_extremes(values):
+    image = np.array([[values[0], values[1]]], dtype=np.float32)[None]
+    wanted = [0, 255] if values[0] < values[1] else [0, 0]
+    assert to_eight_bits(image).ravel().tolist() == wanted
+
+
+def test_a_broken_image_is_replaced_by_one_over_the_number_wanted(groups):
+    for number in range(6, 30):
+        picture(groups / "controls" / f"c{number}.png", number)
+    for number in range(6):
+        (groups / "controls" / f"c{number}.png").write_bytes(b"broken")
+    succeed(groups, "--train", 2, "--validate", 1, "--test", 1, "--shares", 1, 1, 1)
+    counts = Counter(f"{r['split']}/{r['class']}" for r in manifest(groups))
+    assert sorted(counts.values()) == [1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_split_is_drawn_without_broken_images_where_each_counts(groups, seed):
+    for number in range(3):
+        (groups / "controls" / f"c{number}.png").write_bytes(b"broken")
+    succeed(groups, "--seed", seed)
+    counts = Counter(f"{r['split']}/{r['class']}" for r in manifest(groups))
+    assert sorted(counts.values()) == [1, 1, 1, 1, 1, 4]
+    assert len(list((groups / "out").rglob("*.png"))) == 9
+    assert reasons(groups).keys() == {"c0.png", "c1.png", "c2.png"}
+
+
+def test_a_class_of_which_all_are_broken_is_refused(groups):
+    for path in (groups / "controls").iterdir():
+        path.write_bytes(b"broken")
+    assert_refused(prepare(groups), "no image for Train/Healthy control", "cannot be read")
+    assert not (groups / "out").exists()
+
+
+def outline(path, box=(slice(2, 12), slice(3, 15)), size=(20, 24)):
+    mask = np.zeros(size, np.uint8)
+    mask[box] = 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+def test_masks_lie_beside_the_classes_under_the_names_of_the_images(groups):
+    for number in range(5):
+        outline(groups / "masks" / f"p{number}_mask.png")
+    result = succeed(groups, "--masks", groups / "masks", "--mask-suffix", "_mask")
+    assert "1 diseased images have no mask" in result.stdout
+    assert "5 masks of diseased images" in result.stdout
+    for row in manifest(groups):
+        file = groups / "out" / row["file"]
+        mask = file.parents[1] / "masks" / file.name
+        assert mask.exists() == (Path(row["source"]).name in {f"p{i}.png" for i in range(5)})
+        if mask.exists():
+            with Image.open(mask) as opened:
+                values = np.asarray(opened)
+            assert set(np.unique(values)) == {0, 255}
+            # 10 x 12 of 24 x 24 pixels, two thirds a side.
+            assert (values > 0).sum() == pytest.approx(10 * 12 * (16 / 24) ** 2, rel=0.25)
+
+
+def test_a_mask_of_another_size_leaves_its_image_out(groups):
+    for number in range(6):
+        outline(groups / "masks" / f"p{number}.png", size=(24, 20) if number == 0 else (20, 24))
+    for number in range(6, 12):
+        picture(groups / "patients" / f"p{number}.png", number + 300)
+    succeed(groups, "--masks", groups / "masks")
+    assert "differ in size: 24 x 20 and 20 x 24" in reasons(groups)["p0.png"]
+
+
+def test_an_outline_in_a_healthy_image_is_a_contradiction(groups):
+    picture(groups / "controls" / "c6.png", 6)
+    outline(groups / "masks" / "p0.png")
+    outline(groups / "masks" / "c6.png")
+    succeed(groups, "--masks", groups / "masks", "--seed", 3)
+    assert "healthy class" in reasons(groups)["c6.png"]
+
+
+def test_a_mask_too_small_to_be_seen_is_not_written(groups):
+    outline(groups / "masks" / "p0.png", (slice(4, 5), slice(4, 5)))
+    outline(groups / "masks" / "p1.png")
+    result = succeed(groups, "--masks", groups / "masks")
+    assert "1 masks are too small" in result.stderr
+    assert len(list((groups / "out").rglob("masks/*.png"))) == 1
+
+
+def test_names_that_are_no_utf8_are_prepared(groups):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        picture(groups / "controls" / name, 77)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names alone")
+    succeed(groups)
+    row = next(r for r in manifest(groups) if "caf" in r["source"])
+    assert (groups / "out" / row["file"]).is_file()
+    assert "caf\\udce9.png" in row["source"]
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_old_data_set(groups, monkeypatch):
+    succeed(groups)
+    before = {p: p.read_bytes() for p in (groups / "out").rglob("*.*") if p.is_file()}
+
+    def full(array, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(conversion, "write_image", full)
+    result = prepare(groups, "--overwrite")
+    assert_refused(result, groups / "out" / "Train", "No space left on device")
+    assert {p: p.read_bytes() for p in before} == before
+    assert not list(groups.glob(".out*"))
+
+
+def test_the_summary_says_what_was_chosen(groups):
+    succeed(groups, "--seed", 5)
+    summary = json.loads((groups / "out" / "preparation.json").read_text())
+    assert summary["seed"] == 5
+    assert summary["arguments"]["healthy"] == str(groups / "controls")
+    assert summary["images"]["Train/Diseased"] == 4
+
+
+def test_workers_are_the_cores_that_may_be_used(monkeypatch):
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_cores() == 64
+
+
+def end(job):
+    os._exit(1)
+
+
+def test_a_process_ended_from_outside_is_one_sentence():
+    with pytest.raises(ValueError, match="--workers"):
+        list(map_in_processes(end, [1, 2], 2))

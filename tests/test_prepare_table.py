@@ -1,0 +1,378 @@
+"""Tables of labels: which rows count as what, where their files are, and what is said of them."""
+
+import csv
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_refused, program
+from PIL import Image
+
+from descargan.errors import UserError
+from descargan.tables import (
+    Locator,
+    holds,
+    load_preset,
+    parse_rules,
+    preset_names,
+    read_boxes,
+    read_rows,
+)
+
+NIH = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age"]
+NIH += ["Patient Gender", "View Position", "OriginalImage[Width", "Height]"]
+
+
+def picture(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(0, 256, (32, 32), dtype=np.uint8)
+    Image.fromarray(image).save(path)
+
+
+def write(path, header, rows, delimiter=","):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def prepare(folder, *arguments):
+    common = ["--output", folder / "out", "--image-size", 16, "--workers", 1]
+    return program("prepare_table.py", *common, *arguments)
+
+
+def succeed(folder, *arguments):
+    result = prepare(folder, *arguments)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def manifest(folder):
+    return {Path(r["source"]).name: r for r in rows(folder / "out" / "manifest.csv")}
+
+
+def left_out(folder):
+    return Counter(r["reason"] for r in rows(folder / "out" / "left_out.csv"))
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """30 images of 15 patients: file, label, patient, split, view."""
+    lines = []
+    for number in range(30):
+        name = f"i{number:02}.png"
+        picture(tmp_path / "images" / name, number)
+        patient = number % 15
+        label = "sick|Other" if patient % 3 == 0 else "none"
+        split = ("train", "val", "test")[patient // 3 % 3]
+        view = "AP" if number % 2 else "PA"
+        lines.append([name, label, f"q{patient}", split, view])
+    header = ["file", "label", "patient", "split", "view"]
+    write(tmp_path / "labels.csv", header, lines)
+    return tmp_path
+
+
+def general(folder, *arguments):
+    return [
+        *("--table", folder / "labels.csv", "--images", folder / "images"),
+        *("--image-column", "file", "--healthy", "label=none", "--diseased", "label~sick"),
+        *arguments,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("relation", "value", "cell", "wanted"),
+    [
+        ("=", "No Finding", " no finding ", True),
+        ("=", "1", "1.0", True),
+        ("=", "1", "-1.0", False),
+        ("=", "", " ", True),
+        ("=", "Effusion", "Effusion|Mass", False),
+        ("~", "Effusion", "Effusion|Mass", True),
+        ("~", "Effusion", "Pleural Effusion|Mass", False),
+        ("~", "pleural effusion", "['cardiomegaly', 'pleural effusion']", True),
+        ("~", "Mass", "Nodule, Mass", True),
+    ],
+)
+def test_what_a_condition_holds_of(relation, value, cell, wanted):
+    assert holds(relation, value, cell) == wanted
+
+
+def test_any_condition_on_a_column_and_all_columns_must_be_met():
+    rules = parse_rules(["a=1", "a=2", "b!=0", "c~x", "c!~y"], "--keep")
+
+    def met(a, b, c):
+        return all(rule.meets({"a": a, "b": b, "c": c}) for rule in rules)
+
+    assert met("2", "1", "x|z")
+    assert not met("3", "1", "x|z")
+    assert not met("2", "0", "x")
+    assert not met("2", "1", "x|y")
+
+
+def test_a_text_without_a_relation_is_no_condition(labelled):
+    result = prepare(labelled, *general(labelled), "--keep", "view")
+    assert_refused(result, "--keep 'view' is no condition")
+
+
+def test_patients_and_splits_of_the_table_are_kept(labelled):
+    columns = ["--patient-column", "patient", "--split-column", "split"]
+    succeed(labelled, *general(labelled, *columns))
+    found = manifest(labelled)
+    assert len(found) == 30
+    for name, row in found.items():
+        patient = int(name[1:3]) % 15
+        assert row["patient"] == f"q{patient}"
+        assert row["split"] == ("Train", "Validate", "Test")[patient // 3 % 3]
+        assert row["class"] == ("Healthy control" if patient % 3 else "Diseased")
+
+
+def test_a_split_that_the_column_lacks_is_taken_from_train(labelled):
+    table = labelled / "labels.csv"
+    table.write_text(table.read_text().replace(",val,", ",train,"))
+    succeed(labelled, *general(labelled), "--patient-column", "patient", "--split-column", "split")
+    for name, row in manifest(labelled).items():
+        was_test = int(name[1:3]) % 15 // 3 % 3 == 2
+        assert (row["split"] == "Test") == was_test
+    assert Counter(r["split"] for r in manifest(labelled).values())["Validate"] >= 2
+
+
+def test_a_patient_in_two_splits_is_refused(labelled):
+    table = labelled / "labels.csv"
+    table.write_text(table.read_text().replace("q0,train", "q0,test", 1))
+    columns = ["--patient-column", "patient", "--split-column", "split"]
+    assert_refused(prepare(labelled, *general(labelled, *columns)), "patient q0", "--split-column")
+
+
+def test_an_unknown_split_lists_the_known_ones(labelled):
+    result = prepare(labelled, *general(labelled), "--split-column", "view")
+    assert_refused(result, "'PA' of i00.png", "validate")
+
+
+def test_a_pattern_names_the_patient_where_no_column_does(labelled):
+    succeed(labelled, *general(labelled, "--patient", r"i(\d\d)"))
+    assert manifest(labelled)["i07.png"]["patient"] == "07"
+
+
+def test_rows_that_are_not_kept_have_their_reason(labelled):
+    succeed(labelled, *general(labelled, "--keep", "view=PA"))
+    assert left_out(labelled) == {"view is AP": 15}
+
+
+def test_an_unknown_column_lists_the_known_ones(labelled):
+    result = prepare(labelled, *general(labelled), "--keep", "View=PA")
+    assert_refused(result, "no column 'View'", "'view'")
+
+
+def test_a_condition_that_no_row_meets_says_what_the_column_holds(labelled):
+    result = prepare(labelled, *general(labelled), "--diseased", "label=sick")
+    assert_refused(result, "no row", "diseased", "none (20)", "sick|Other (10)")
+
+
+def test_rows_of_one_image_must_agree(labelled):
+    """Three readers a film: i01 is healthy for one of them alone, i02 for both."""
+    with (labelled / "labels.csv").open("a") as file:
+        file.write("i01.png,sick,q1,train,AP\ni02.png,none,q2,train,AP\n")
+    succeed(labelled, *general(labelled))
+    assert left_out(labelled) == {"listed twice": 2, "its rows disagree": 1}
+    assert "i01.png" not in manifest(labelled)
+    assert "i02.png" in manifest(labelled)
+
+
+def test_many_missing_files_are_an_error_and_few_are_listed(labelled):
+    (labelled / "images" / "i00.png").unlink()
+    succeed(labelled, *general(labelled))
+    assert left_out(labelled) == {"missing file": 1}
+    for number in range(1, 12):
+        (labelled / "images" / f"i{number:02}.png").unlink()
+    result = prepare(labelled, *general(labelled), "--overwrite")
+    assert_refused(result, "12 of 30", "missing", labelled / "images")
+
+
+def test_files_are_found_wherever_they_lie(tmp_path):
+    for name in ("a/patient1/1.png", "batch 2/patient2/1.png", "deep/er/9.png", "x/8.png"):
+        picture(tmp_path / name, 0)
+    picture(tmp_path / "y" / "8.png", 0)
+    locate = Locator(tmp_path)
+
+    def found(value):
+        path, name = locate(value)
+        return path and Path(path).relative_to(tmp_path).as_posix(), name
+
+    assert found("release/train/a/patient1/1.png") == ("a/patient1/1.png", "a_patient1_1")
+    assert found("release/patient2/1.png") == ("batch 2/patient2/1.png", "patient2_1")
+    assert found("release\\patient2\\1.png") == ("batch 2/patient2/1.png", "patient2_1")
+    assert found("9.png") == ("deep/er/9.png", "9")
+    assert found("9") == ("deep/er/9.png", "9")
+    assert found("patient3/1.png")[0] is None
+    assert found("") == (None, "")
+    (tmp_path / "8").mkdir()
+    assert found("8")[0] is None  # two files have this name
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_are_divided_as_their_header_is(tmp_path, delimiter):
+    table = write(tmp_path / "t.csv", ["a", "b"], [["1", "x y"]], delimiter)
+    assert list(read_rows(table, ["b"])) == [{"a": "1", "b": "x y"}]
+
+
+def test_compressed_tables_are_read(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    assert list(read_rows(tmp_path / "t.csv.gz", ["b"])) == [{"a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize("content", [None, b"PK\3\4\xff\xfe\0", b""])
+def test_what_is_no_table_is_one_sentence(tmp_path, content):
+    if content is not None:
+        (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"t\.csv"):
+        list(read_rows(tmp_path / "t.csv", ["b"]))
+
+
+def test_boxes_become_masks(labelled):
+    lines = [["i00.png", "sick", 4, 8, 16, 8], ["i00.png", "other", 0, 0, 4, 4]]
+    write(labelled / "boxes.csv", ["file", "what", "x", "y", "width", "height"], lines)
+    boxes = ["--boxes", labelled / "boxes.csv", "--box-keep", "what=sick"]
+    result = succeed(labelled, *general(labelled, *boxes))
+    assert "1 of 10 diseased images are outlined" in result.stdout
+    file = labelled / "out" / manifest(labelled)["i00.png"]["file"]
+    with Image.open(file.parents[1] / "masks" / file.name) as mask:
+        wanted = np.zeros((16, 16), np.uint8)
+        wanted[4:8, 2:10] = 255
+        np.testing.assert_array_equal(mask, wanted)
+
+
+def test_a_box_out_of_its_image_leaves_it_out(labelled):
+    lines = [["i00.png", 400, 800, 160, 80], ["i03.png", 1, 1, 9, 9]]
+    write(labelled / "boxes.csv", ["file", "x", "y", "width", "height"], lines)
+    succeed(labelled, *general(labelled, "--boxes", labelled / "boxes.csv"))
+    assert any("out of the image of 32 x 32" in reason for reason in left_out(labelled))
+
+
+def test_boxes_by_their_corners_and_rows_without_one(tmp_path):
+    lines = [["a", 1, 2, 11, 22], ["b", "", "", "", ""], ["a", 5, 5, 6, 6]]
+    table = write(tmp_path / "b.csv", ["id", "x_min", "y_min", "x_max", "y_max"], lines)
+    assert read_boxes(table, "id", None, ()) == {"a": ((1, 2, 10, 20), (5, 5, 1, 1))}
+
+
+def test_masks_of_a_folder_serve_a_table_too(labelled):
+    for number in (0, 3):
+        mask = np.zeros((32, 32), bool)
+        mask[:16] = True
+        (labelled / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(labelled / "masks" / f"i{number:02}_seg.png")
+    arguments = ["--masks", labelled / "masks", "--mask-suffix", "_seg"]
+    succeed(labelled, *general(labelled, *arguments))
+    assert len(list((labelled / "out").rglob("masks/*.png"))) == 2
+
+
+def test_a_shortcut_is_reported_and_matching_takes_it_away(tmp_path):
+    lines = []
+    for number in range(120):
+        diseased = number % 2
+        view = "AP" if number % 12 < (9 if diseased else 4) else "PA"
+        picture(tmp_path / f"{number}.png", number)
+        lines.append([f"{number}.png", diseased, view])
+    write(tmp_path / "labels.csv", ["file", "label", "view"], lines)
+    common = ["--table", tmp_path / "labels.csv", "--image-column", "file"]
+    common += ["--healthy", "label=0", "--diseased", "label=1", "--overwrite"]
+
+    def shortcut(*arguments):
+        result = succeed(tmp_path, *common, *arguments)
+        assert "view" in result.stdout
+        return json.loads((tmp_path / "out" / "preparation.json").read_text())["shortcuts"]["view"]
+
+    assert shortcut("--nuisance", "view") > 0.65
+    assert shortcut("--match", "view") < 0.55
+    counts = Counter(
+        (r["split"], r["class"], lines[int(n[:-4])][2]) for n, r in manifest(tmp_path).items()
+    )
+    for split in ("Train", "Validate", "Test"):
+        shares = [
+            counts[split, c, "AP"] / (counts[split, c, "AP"] + counts[split, c, "PA"])
+            for c in ("Healthy control", "Diseased")
+        ]
+        assert shares[0] == pytest.approx(shares[1], abs=0.1)
+
+
+@pytest.fixture
+def nih(tmp_path):
+    """The official layout: images_001/images/*.png, Data_Entry_2017.csv, BBox_List_2017.csv."""
+    lines = []
+    for number in range(24):
+        name = f"{number // 2 + 1:08}_{number % 2:03}.png"
+        picture(tmp_path / f"images_{number % 3 + 1:03}" / "images" / name, number)
+        finding = ("No Finding", "Effusion|Mass")[number // 2 % 2]
+        lines.append(
+            [name, finding, number % 2, number // 2 + 1, 50 + number, "MF"[number % 2], "PA"]
+        )
+    lines.append(["00000099_000.png", "Mass", 0, 99, 60, "F", "AP"])
+    write(tmp_path / "Data_Entry_2017.csv", NIH, lines)
+    header = ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", ""]
+    boxes = [["00000002_000.png", "Effusion", 8, 8, 16, 16, "", "", ""]]
+    boxes += [["00000002_001.png", "Mass", 8, 8, 16, 16, "", "", ""]]
+    write(tmp_path / "BBox_List_2017.csv", header, boxes)
+    return tmp_path
+
+
+def test_the_preset_of_nih(nih):
+    arguments = ["--preset", "nih", "--table", nih / "Data_Entry_2017.csv"]
+    succeed(nih, *arguments, "--boxes", nih / "BBox_List_2017.csv")
+    found = manifest(nih)
+    assert len(found) == 24
+    assert found["00000002_001.png"]["patient"] == "2"
+    assert found["00000002_001.png"]["class"] == "Images showing effusion"
+    assert left_out(nih) == {"neither class": 1}
+    assert len(list((nih / "out").rglob("masks/*.png"))) == 1
+    summary = json.loads((nih / "out" / "preparation.json").read_text())
+    assert summary["shortcuts"].keys() >= {"Patient Gender", "Patient Age", "View Position"}
+
+
+def test_an_output_among_the_images_is_not_read_again(nih):
+    arguments = ["--preset", "nih", "--table", nih / "Data_Entry_2017.csv"]
+    succeed(nih, *arguments)
+    first = (nih / "out" / "manifest.csv").read_text()
+    succeed(nih, *arguments, "--overwrite")
+    assert (nih / "out" / "manifest.csv").read_text() == first
+
+
+def test_another_finding_of_a_preset(nih):
+    arguments = ["--preset", "nih", "--table", nih / "Data_Entry_2017.csv", "--finding", "Mass"]
+    result = prepare(nih, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert {r["class"] for r in manifest(nih).values()} >= {"Images showing mass"}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_name_their_source(name):
+    assert load_preset(name).selection.columns()
+    data = json.loads((Path(__file__).parents[1] / "descargan" / "presets.json").read_text())
+    assert "et al." in data[name]["source"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "mention"),
+    [("--image-column", "--image-column"), ("--healthy", "--healthy"), ("--table", "--table")],
+)
+def test_without_a_preset_the_columns_are_needed(labelled, missing, mention):
+    arguments = general(labelled)
+    at = arguments.index(missing)
+    assert_refused(prepare(labelled, *arguments[:at], *arguments[at + 2 :]), mention)
+
+
+def test_an_output_that_holds_the_images_is_refused(labelled):
+    succeed(labelled, *general(labelled))
+    moved = labelled / "out" / "images"
+    (labelled / "images").rename(moved)
+    arguments = [*general(labelled), "--images", moved, "--overwrite"]
+    assert_refused(prepare(labelled, *arguments), "--output", "to be read")
+    assert moved.is_dir()
