@@ -6,7 +6,6 @@ batch. Both are fully convolutional: images (B, C, H, W) in [-1, 1] with sides o
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,43 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from descargan import DISEASED
-from descargan.models import class_map, deform
+from descargan.errors import UserError
+from descargan.layers import class_map
+from descargan.maps import MAP_KINDS
 
 GROUP = 8  # channels that are normalised together
 DROPOUT = 0.1
 HEAD_SCALE = 0.001  # standard deviation of the last weights: an untrained change is next to nothing
-MAX_FLOW = 0.25  # where the image spans [-1, 1]
 SHARPNESS = 4.0  # of the pooling at the finer exit: 0 is the mean, infinity the maximum
-
-
-class Change(NamedTuple):
-    """A kind of change: ``maps`` it is drawn with, and ``apply(images, maps)`` that makes it."""
-
-    maps: int
-    apply: Callable[[Tensor, Tensor], Tensor]
-
-
-def add(images: Tensor, maps: Tensor) -> Tensor:
-    """Images less a map (B, 1, H, W)."""
-    return images - maps
-
-
-def veil(images: Tensor, maps: Tensor) -> Tensor:
-    """Images less a map, with the contrast around 0 raised by the other: maps (B, 2, H, W).
-
-    A half-transparent layer over the image lowers contrast as it adds brightness; this takes it off
-    and spares what shines through. With the second map at 0 it is addition.
-    """
-    difference, gain = maps.split(1, dim=1)
-    return images + gain * images - difference
-
-
-def move(images: Tensor, maps: Tensor) -> Tensor:
-    """Images sampled at other places, up to an eighth of the frame away: maps (B, 2, H, W)."""
-    return deform(images, MAX_FLOW * maps.tanh())
-
-
-CHANGES = {"additive": Change(1, add), "veil": Change(2, veil), "deformation": Change(2, move)}
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -79,31 +49,43 @@ class Generator(nn.Module):
     """Translates an image into a class by a change drawn at half of the resolution.
 
     A U-Net whose input is the image and a one-hot map of the target class. ``translation`` names
-    the kind of change, one of ``CHANGES``.
+    the kind of change, an entry of ``maps.MAP_KINDS``. ``sign`` says how the difference map is read
+    (see ``maps.READINGS``); training sets it.
+
+    Raises UserError for the translation "image", which is no change.
     """
+
+    sign: Tensor
 
     def __init__(self, channels: int = 1, translation: str = "additive") -> None:
         super().__init__()
-        self.change = CHANGES[translation]
+        self.translation = translation
+        self.kind = kind = MAP_KINDS[translation]
+        if not kind.changes_input:
+            raise UserError(
+                f"compact networks draw a change, not --translation {translation}: choose another"
+            )
+        self.drawn = kind.channels or channels
         self.down0 = block(channels + 2, 16)
         self.down1 = blocks(16, 32, 32)
         self.down2 = blocks(32, 64, 64)
         self.down3 = blocks(64, 128, 64)
         self.merge2 = blocks(128, 64, 32)
         self.merge1 = blocks(64, 32, 32)
-        self.head = nn.Conv2d(32, 2 * self.change.maps, 3, padding=1)
+        self.head = nn.Conv2d(32, 2 * self.drawn, 3, padding=1)
         initialise(self)
         nn.init.normal_(self.head.weight, std=HEAD_SCALE)
+        self.register_buffer("sign", torch.tensor(0, dtype=torch.int8))
 
     def forward(self, images: Tensor, classes: Tensor | int) -> Tensor:
         """Images (B, C, H, W) and target classes to images (B, C, H, W).
 
         ``classes`` is an integer tensor (B,), mixed classes allowed, or one int for all.
         """
-        return self.change.apply(images, self.draw(images, classes))
+        return self.kind.apply(images, self.draw(images, classes))
 
     def draw(self, images: Tensor, classes: Tensor | int) -> Tensor:
-        """The maps (B, maps, H, W) of the change of images (B, C, H, W) into their target classes.
+        """The maps of the change of images (B, C, H, W) into their target classes, of their size.
 
         The last convolution is in float32 under autocast too: changes are small numbers.
         """
@@ -137,11 +119,14 @@ class Discriminator(nn.Module):
 
     Each exit draws a map of disease and one map of realness per class. The finer one, which sees 32
     pixels, is pooled by its largest values, so that a small lesion counts; the coarser one by the
-    mean.
+    mean. ``image_size`` is that of the images it is trained on; any multiple of 8 goes in.
     """
 
-    def __init__(self, channels: int = 1) -> None:
+    size: Tensor
+
+    def __init__(self, channels: int = 1, image_size: int = 256) -> None:
         super().__init__()
+        self.register_buffer("size", torch.tensor(image_size))
         self.encoder = nn.ModuleList(
             [
                 nn.Sequential(
@@ -153,6 +138,10 @@ class Discriminator(nn.Module):
         )
         self.exits = nn.ModuleList(nn.Conv2d(width, 3, 1) for width in (64, 128))
         initialise(self)
+
+    @property
+    def image_size(self) -> int:
+        return int(self.size)
 
     def forward(self, images: Tensor) -> Verdict:
         """The verdict on images (B, C, H, W)."""

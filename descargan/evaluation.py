@@ -6,6 +6,8 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
+from descargan.maps import choose_sign, read
+from descargan.options import Options
 from descargan.translator import Translator
 
 
@@ -34,13 +36,12 @@ def validate(
         predicted.append((batch.probability > 0.5).long().cpu())
         to_own.append(own == classes)
         to_other.append(other != classes)
-        for c, difference, true in zip(
-            classes.tolist(), arrays(batch.difference), arrays(truth), strict=True
-        ):
+        columns = (arrays(x) for x in (batch.difference, batch.evidence, truth))
+        for c, difference, score, true in zip(classes.tolist(), *columns, strict=True):
             if c == HEALTHY:
                 identity.append(np.square(difference).mean())
             elif true.any():
-                located.append(metrics.map_metrics(difference, true))
+                located.append(metrics.map_metrics(difference, true, score))
     labels, predicted = torch.cat(labels).numpy(), torch.cat(predicted).numpy()
     result = {
         "accuracy": metrics.accuracy(labels, predicted),
@@ -55,6 +56,22 @@ def validate(
         values = np.array([values[name] for values in located])
         result[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
     return result
+
+
+def sign_of_disease(translator: Translator, dataset: ImageDataset, options: Options) -> int:
+    """How difference maps are to be read, by the classes of a split, without outlines.
+
+    1 or -1 where diseased images differ from healthy ones by what is brighter or darker in their
+    maps, 0 where by both: see ``maps.choose_sign``.
+    """
+    excess = np.zeros(2)
+    counts = torch.bincount(dataset.classes, minlength=2).tolist()
+    split = translator.translate_split(dataset, options.batch_size, options.workers)
+    for batch, _, classes in split:
+        parts = torch.stack([read(batch.difference, sign).mean(dim=(1, 2, 3)) for sign in (1, -1)])
+        for c, weight in ((DISEASED, 1 / counts[DISEASED]), (HEALTHY, -1 / counts[HEALTHY])):
+            excess += weight * parts.cpu()[:, classes == c].sum(dim=1).double().numpy()
+    return choose_sign(*excess.tolist())
 
 
 def translate_examples(

@@ -13,8 +13,8 @@ from descargan.kinds import KINDS
 from descargan.options import FIELDS, FREE_OPTIONS, RECIPES, Options
 
 # What a run's weights depend on beside their sizes, and how it is tested.
-HANDED_DOWN = ("healthy_class", "translation", "generator_norm", "flip", "average_flips")
-OF_THE_WEIGHTS = ("translation", "generator_norm")
+OF_THE_WEIGHTS = ("networks", "translation", "generator_norm")
+HANDED_DOWN = (*OF_THE_WEIGHTS, "healthy_class", "flip", "average_flips")
 
 
 def settle(typed: Mapping[str, object]) -> Options:

@@ -22,6 +22,7 @@ from descargan.distributed import Process
 from descargan.evaluation import arrays
 from descargan.figures import example_figure, overlay_figure, roc_figure, save_figure
 from descargan.files import without_nan, write_atomically, write_json
+from descargan.maps import READINGS, read
 from descargan.options import Options
 from descargan.translator import Translator
 
@@ -29,8 +30,8 @@ EXAMPLES = 5
 Row = dict[str, float | int | str]
 # Shown for each metric, in this order: what it is, in words.
 PER_IMAGE = {
-    "pixel_auroc": "pixel AUROC of |difference map|",
-    "pixel_auprc": "pixel AUPRC of |difference map|",
+    "pixel_auroc": "pixel AUROC of the score map",
+    "pixel_auprc": "pixel AUPRC of the score map",
     "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
     "map_ssim": "SSIM of difference map and ground truth",
@@ -48,7 +49,7 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
     "auroc_class": ("AUROC of the class logits", metrics.auroc, ("class", "probability")),
     "auprc_class": ("AUPRC of the class logits", metrics.auprc, ("class", "probability")),
     "auroc_anomaly": (
-        "AUROC of the anomaly score, mean |difference map|",
+        "AUROC of the anomaly score, the mean of the score map",
         metrics.auroc,
         ("class", "anomaly_score"),
     ),
@@ -64,6 +65,12 @@ class Finding(NamedTuple):
     healthy: np.ndarray  # NaN of a method that makes no pseudo-healthy image
     difference: np.ndarray
     probability: float  # of disease; NaN where the method does not say
+    sign: int = 0  # how the difference map is read, see maps.read
+
+    @property
+    def score(self) -> np.ndarray:
+        """The score map (H, W): |difference map|, or its part of one sign."""
+        return read(self.difference, self.sign)
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,7 @@ def test_split(
         "dataset_fingerprint": dataset.fingerprint(),
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
         "dice_threshold_chosen_on_validation": threshold,
+        "difference_maps_read_as": READINGS[translator.sign],
         "confusion_matrix": {"rows": "true", "columns": "predicted", "counts": confusion.tolist()},
     }
     write_json(results / "metrics.json", without_nan({**about, "metrics": summary}))
@@ -136,7 +144,7 @@ def findings(translator: Translator, dataset: ImageDataset, options: Options) ->
     for batch, truth, classes in split:
         columns = [arrays(x) for x in (batch.images, truth, batch.healthy, batch.difference)]
         for values in zip(classes.tolist(), *columns, batch.probability.tolist(), strict=True):
-            yield Finding(*values)
+            yield Finding(*values, sign=batch.sign)
 
 
 @contextmanager
@@ -158,8 +166,8 @@ def map_name(name: str) -> str:
 
 
 def choose_threshold(found: Iterator[Finding]) -> float | None:
-    """The threshold of |difference map| with the best mean Dice; None without ground truth."""
-    curves = [metrics.dice_curve(f.difference, f.truth) for f in found if f.truth.any()]
+    """The threshold of the score map with the best mean Dice; None without ground truth."""
+    curves = [metrics.dice_curve(f.score, f.truth) for f in found if f.truth.any()]
     if not curves:
         return None
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
@@ -167,22 +175,22 @@ def choose_threshold(found: Iterator[Finding]) -> float | None:
 
 def describe_image(name: str, finding: Finding, threshold: float | None) -> Row:
     """Everything measured on one image."""
-    label, image, truth, healthy, difference, probability = finding
+    label, image, truth, healthy, difference, probability, _ = finding
+    score = finding.score
     row: Row = {
         "file": name,
         "class": label,
         "predicted": int(probability > 0.5),
         "probability": probability,
-        "anomaly_score": float(np.abs(difference).mean()),
+        "anomaly_score": float(score.mean()),
     }
     if label == HEALTHY:
         row["mse_healthy"] = float(np.square(difference).mean())
         row["variance_healthy"] = float(difference.var())
     elif truth.any():
-        row |= metrics.map_metrics(difference, truth)
+        row |= metrics.map_metrics(difference, truth, score)
         if threshold is not None:
-            over = np.abs(difference) > threshold
-            row["dice_validated"] = metrics.dice(over, metrics.is_diseased(truth))
+            row["dice_validated"] = metrics.dice(score > threshold, metrics.is_diseased(truth))
         scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
         row["map_variance"] = float((scaled[0] - scaled[1]).var())
         counterpart = image - truth
@@ -194,9 +202,10 @@ def describe_image(name: str, finding: Finding, threshold: float | None) -> Row:
 
 def show(examples: list[Finding], title: str, threshold: float | None, has_truth: bool) -> Figure:
     """Rows of images and maps: with the ground truth where there is one, else over the image."""
-    classes, image, truth, healthy, difference, probability = (
+    classes, image, truth, healthy, difference, probability, _ = (
         np.stack(x) for x in zip(*examples, strict=True)
     )
+    score = np.stack([finding.score for finding in examples])
     names = [
         f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}" for c, p in zip(classes, probability, strict=True)
     ]
@@ -207,7 +216,7 @@ def show(examples: list[Finding], title: str, threshold: float | None, has_truth
         "image": image,
         "pseudo-healthy": healthy,
         "difference map": difference,
-        f"|difference| > {limit:.2f}": np.abs(difference) > limit,
+        f"score > {limit:.2f}": score > limit,
         "ground truth": truth,
         "diseased pixels": metrics.is_diseased(truth),
     }

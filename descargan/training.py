@@ -23,12 +23,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from descargan import __version__
+from descargan.augmentation import augment
 from descargan.checkpoints import Run
 from descargan.dashboard import Dashboard, connected
-from descargan.data import ImageDataset, load, random_flips, random_stream, shuffled_batches
+from descargan.data import (
+    ImageDataset,
+    balanced_batches,
+    load,
+    random_flips,
+    random_stream,
+    shuffled_batches,
+)
 from descargan.distributed import Process, average, largest
 from descargan.errors import UserError, warn
-from descargan.evaluation import example_batch, translate_examples, validate
+from descargan.evaluation import example_batch, sign_of_disease, translate_examples, validate
 from descargan.figures import example_figure, save_figure
 from descargan.files import write_atomically, write_json
 from descargan.models import build_networks
@@ -78,6 +86,8 @@ class Training:
         A last one that leaves a process without an image is dropped.
         """
         size, seed = self.whole_batch, self.options.seed
+        if self.options.networks == "compact":
+            return balanced_batches(self.images.classes, size, seed, epoch)
         batches = shuffled_batches(len(self.images), size, seed, epoch)
         return [batch for batch in batches if len(batch) >= self.process.world]
 
@@ -144,6 +154,8 @@ class Training:
         options, state = self.options, self.state
         networks = (state.averaged, state.discriminator.network)
         translator = Translator(*networks, self.device, averaged_flips(options))
+        if hasattr(state.averaged, "sign") and state.iteration:
+            state.averaged.sign.fill_(sign_of_disease(translator, self.validation, options))
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
@@ -166,7 +178,8 @@ class Training:
         for batch, (images, _, classes) in zip(whole, loaded, strict=True):
             torch.manual_seed(random_stream(options.seed, 1, self.state.iteration, process.rank))
             images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-            images = random_flips(images, options.flip != "none", options.flip == "both")
+            change = augment if options.augment else random_flips
+            images = change(images, options.flip != "none", options.flip == "both")
             noise = options.noise * torch.rand_like(images)
             yield Batch(images, classes, noise, self.images.classes[batch], process)
 

@@ -20,7 +20,7 @@ from descargan.device import choose_device
 from descargan.errors import UserError
 from descargan.images import fit, read_image, scale_to_range, unfit
 from descargan.layers import evaluating
-from descargan.maps import upsample
+from descargan.maps import read, upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
 from descargan.settings import settle
@@ -36,11 +36,17 @@ class Translations(NamedTuple):
     difference: Tensor  # the difference map, of the map kind: n(image) - n(pseudo-healthy image)
     probability: Tensor  # of disease, by the classifier (B,)
     flow: Tensor | None  # (B, 2, H, W), (x, y) where the image spans [-1, 1], if tissue is moved
+    sign: int = 0  # how the difference map is read, see maps.read
+
+    @property
+    def evidence(self) -> Tensor:
+        """The score map (B, 1, H, W): |difference map|, or its part of one sign."""
+        return read(self.difference, self.sign)
 
     @property
     def score(self) -> Tensor:
-        """The anomaly score (B,): mean |difference map|."""
-        return self.difference.abs().mean(dim=(1, 2, 3))
+        """The anomaly score (B,): the mean of the score map."""
+        return self.evidence.mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,11 @@ class Translator:
         return cls(*networks, device, averaged_flips(options))
 
     @property
+    def sign(self) -> int:
+        """How difference maps are read: 1 or -1 where one sign means disease, 0 where both do."""
+        return int(getattr(self.generator, "sign", 0))
+
+    @property
     def size(self) -> int:
         """Sides of the images that the networks take, in pixels."""
         return self.discriminator.image_size
@@ -126,7 +137,7 @@ class Translator:
             healthy, flow = self.into(images, HEALTHY)
             probability = self.classify(images)
         difference = kind.difference(images, healthy)
-        return Translations(images, healthy, difference, probability, flow)
+        return Translations(images, healthy, difference, probability, flow, self.sign)
 
     def into(self, images: Tensor, target: Tensor | int) -> tuple[Tensor, Tensor | None]:
         """Translations (B, 1, S, S) into a class, or each into its own, and the flow.
