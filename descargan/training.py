@@ -39,6 +39,7 @@ from descargan.errors import UserError, warn
 from descargan.evaluation import example_batch, sign_of_disease, translate_examples, validate
 from descargan.figures import example_figure, save_figure
 from descargan.files import write_atomically, write_json
+from descargan.logistic import logistic_step
 from descargan.models import build_networks
 from descargan.options import Options, as_json
 from descargan.steps import Batch, Terms, TrainingState, train_step
@@ -189,9 +190,12 @@ class Training:
         if options.decay == "linear":
             state.set_learning_rate((1 - state.iteration / self.length) * options.learning_rate)
         state.iteration += 1
-        with_generator = state.iteration % options.critic_steps == 0
-        terms = train_step(state, batch, options, with_generator)
-        if with_generator and options.average:
+        if options.networks == "compact":
+            terms = logistic_step(state, batch, options)
+        else:
+            with_generator = state.iteration % options.critic_steps == 0
+            terms = train_step(state, batch, options, with_generator)
+        if options.average and "generator/total" in terms:
             state.update_average(options.average)
         return terms
 
