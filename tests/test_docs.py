@@ -26,7 +26,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import descargan
-from descargan import dashboard, metrics
+from descargan import dashboard, data, metrics
 from descargan.arguments import build_parser
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -88,6 +88,7 @@ def clone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     interval = partial(metrics.with_interval, samples=RESAMPLES)
     monkeypatch.setattr(metrics, "with_interval", interval)
+    monkeypatch.setattr(data, "BATCHES", 3)
     shutil.copytree(ROOT / "save_nets" / "pretrained", "save_nets/pretrained")
     rng = np.random.default_rng(0)
 
