@@ -18,6 +18,7 @@ from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
 from descargan.conversion import Item
 from descargan.errors import UserError
+from descargan.kinds import PICTURES
 from descargan.masks import find_masks
 from descargan.preparation import (
     Source,
@@ -29,7 +30,7 @@ from descargan.preparation import (
     regular_expression,
     unique_names,
 )
-from descargan.scanning import IMAGE_SUFFIXES, kinds, scan
+from descargan.scanning import kinds, scan
 
 
 def collect(
@@ -45,7 +46,7 @@ def collect(
     if not paths:
         reasons = Counter(reason for _, reason in passed_over).most_common(3)
         found = "; passed over: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
-        types = ", ".join(IMAGE_SUFFIXES)
+        types = PICTURES
         raise UserError(f"{folder} holds no image ({types}){found if reasons else ''}")
     print(f"{folder}: {kinds(paths)}")
     relatives = [path.relative_to(folder).as_posix() for path in paths]

@@ -35,6 +35,7 @@ from descargan.data import ImageDataset
 from descargan.device import speed_up_process
 from descargan.figures import save_figure
 from descargan.files import without_nan, write_json
+from descargan.names import map_names
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 RECIPES = ("fast", "deformation", "paper")
@@ -98,16 +99,21 @@ def evaluate(
     threshold = testing.choose_threshold(explained(explain, validation))
     maps = folder / "results" / "difference_maps"
     maps.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, files = [], maps_of(dataset)
     for index, finding in enumerate(explained(explain, dataset)):
         rows.append(testing.describe_image(dataset.name(index), finding, threshold))
-        np.save(maps / testing.map_name(dataset.name(index)), finding.difference)
+        np.save(maps / files[index], finding.difference)
     summary = testing.summarise(rows)
     if np.isnan(rows[0]["probability"]):
         for name in ("accuracy", "kappa"):
             del summary[name]
     write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))
     testing.print_table({testing.title_of(n): testing.interval_text(v) for n, v in summary.items()})
+
+
+def maps_of(dataset: ImageDataset) -> list[str]:
+    """Names of the files of difference maps of a split."""
+    return map_names([dataset.name(index) for index in range(len(dataset))])
 
 
 def explained(explain: Explain, dataset: ImageDataset) -> Iterator[testing.Finding]:
@@ -169,8 +175,8 @@ def ship(run: Path, target: Path) -> None:
     ):
         weights = read_weights(old)
         write_file(new, {k: v.half() if v.is_floating_point() else v for k, v in weights.items()})
-    for old, new in ((source.options, shipped.options), (source.metrics, shipped.metrics)):
-        shutil.copy(old, new)
+    for name in ("options", "metrics", "reading", "likeness"):
+        shutil.copy(getattr(source, name), getattr(shipped, name))
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
     print(f"{target}: {size:.1f} MiB")
 
@@ -195,9 +201,8 @@ def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> N
     for name, paths in methods.items():
         if paths[0].parent.name == "results" and "," not in name and name != "zeros":
             maps = paths[0].parent / "difference_maps"
-            columns[name] = np.stack(
-                [np.load(maps / testing.map_name(dataset.name(i))) for i in chosen]
-            )
+            files = maps_of(dataset)
+            columns[name] = np.stack([np.load(maps / files[i]) for i in chosen])
     figure = Figure(figsize=(1.6 * len(columns), 1.6 * SHOWN + 0.4), layout="constrained")
     for c, (name, stack) in enumerate(columns.items()):
         for r, array in enumerate(stack):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from descargan.checkpoints import Run
-from descargan.device import choose_device, speed_up_process
+from descargan.device import choose_device, enough_memory, speed_up_process
 from descargan.distributed import process_group
 from descargan.errors import UserError
 from descargan.options import Options, checked
@@ -74,7 +74,8 @@ def run_test(options: Options) -> Results:
     from descargan.testing import test
 
     speed_up_process(options.tf32)
-    return test(options, Translator.of(options))
+    with enough_memory():
+        return test(options, Translator.of(options))
 
 
 def run_prediction(options: Options) -> None:
@@ -82,7 +83,8 @@ def run_prediction(options: Options) -> None:
     from descargan.prediction import predict
 
     speed_up_process(options.tf32)
-    predict(options, Translator.of(options))
+    with enough_memory():
+        predict(options, Translator.of(options))
 
 
 def refuse_other_run(options: Options) -> None:

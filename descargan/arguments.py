@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from descargan import __version__
 from descargan.cli import Parser
 from descargan.options import FIELDS
 
@@ -25,11 +26,13 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
+    parser.add_argument("--version", action="version", version=f"DeScarGAN {__version__}")
     group = parser
     for name, entry in FIELDS.items():
         settings = dict(entry.metadata)
         if title := settings.pop("group", None):
             group = parser.add_argument_group(title)
+        settings.pop("before", None)
         flags = ["--" + name.replace("_", "-"), *settings.pop("aliases", ())]
         if settings.pop("both_ways", False):
             settings["action"] = argparse.BooleanOptionalAction

@@ -169,6 +169,7 @@ def from_visdom(assets: tuple[Asset, ...], folder: Path) -> dict[Asset, bytes]:
 
 
 def refuse_offline() -> None:
+    """Raise UserError where DESCARGAN_OFFLINE forbids to fetch anything."""
     if os.environ.get("DESCARGAN_OFFLINE", "0") not in ("", "0"):
         raise UserError("DESCARGAN_OFFLINE is set, so nothing is fetched: unset it")
 

@@ -181,6 +181,8 @@ class Run:
         self.metrics = folder / f"metrics_{name}.jsonl"
         self.examples = folder / f"examples_{name}.npz"
         self.picture = folder / f"examples_{name}.png"
+        self.reading = folder / f"reading_{name}.json"  # see reading.py
+        self.likeness = folder / f"likeness_{name}.npz"  # see likeness.py
 
     def is_resumable(self) -> bool:
         return self.state.exists() or self.previous_state.exists()

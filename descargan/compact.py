@@ -49,13 +49,10 @@ class Generator(nn.Module):
     """Translates an image into a class by a change drawn at half of the resolution.
 
     A U-Net whose input is the image and a one-hot map of the target class. ``translation`` names
-    the kind of change, an entry of ``maps.MAP_KINDS``. ``sign`` says how the difference map is read
-    (see ``maps.READINGS``); training sets it.
+    the kind of change, an entry of ``maps.MAP_KINDS``.
 
     Raises UserError for the translation "image", which is no change.
     """
-
-    sign: Tensor
 
     def __init__(self, channels: int = 1, translation: str = "additive") -> None:
         super().__init__()
@@ -75,7 +72,6 @@ class Generator(nn.Module):
         self.head = nn.Conv2d(32, 2 * self.drawn, 3, padding=1)
         initialise(self)
         nn.init.normal_(self.head.weight, std=HEAD_SCALE)
-        self.register_buffer("sign", torch.tensor(0, dtype=torch.int8))
 
     def forward(self, images: Tensor, classes: Tensor | int) -> Tensor:
         """Images (B, C, H, W) and target classes to images (B, C, H, W).

@@ -176,7 +176,8 @@ class Dashboard:
         self.changed: set[str] = set()
         self.wake, self.closing = threading.Event(), False
         self.thread = threading.Thread(target=self._draw_changes, daemon=True)
-        if address:
+        if address:  # visdom's page of an environment without a window stays empty for good
+            self.describe({"options": {"environment": env}, "versions": {}})
             self.thread.start()
 
     @property
@@ -255,7 +256,6 @@ class Dashboard:
         """
         client, shown, lost = None, set(), False
         while True:
-            self.wake.wait(REDRAW_SECONDS)
             last = self.closing
             with self.lock:
                 changed, self.changed = self.changed, set()
@@ -279,6 +279,7 @@ class Dashboard:
                     warn(f"the dashboard at {self.url} is gone ({error}); going on without it")
             if last:
                 return
+            self.wake.wait(REDRAW_SECONDS)
 
     def _draw_curves(self, window: str, client: Visdom) -> None:
         plot = CURVES[window]

@@ -1,12 +1,8 @@
-"""Find, read and batch the two groups of images.
-
-Layout: ROOT/{train,validate,test}/{healthy class, other class}/image files, folder names in any
-case. Images come out as float32 (1, H, W) in [-1, 1].
-"""
+"""The images of a split as batches: float32 (B, 1, H, W) in [-1, 1], classes, ground truth."""
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,40 +13,51 @@ from torch.utils.data import DataLoader, Dataset
 from descargan import DISEASED, HEALTHY
 from descargan.errors import FileError, UserError
 from descargan.images import fit, range_scaling, read_image
-from descargan.kinds import KINDS, PICTURES
+from descargan.kinds import KINDS
+from descargan.layout import find_images, find_masks
+from descargan.masks import fit_mask, read_mask
 from descargan.options import Options
+from descargan.scaling import intensity_range, scale
 
-HEALTHY_NAMES = frozenset(
-    {"healthy", "healthy control", "healthy controls", "control", "controls"}
-    | {"normal", "normals", "no finding", "no findings"}
-)
-STORED_RANGE = 1.5  # Synthetic images within +- this keep the unit of their pair
+STORED_RANGE = 1.5  # prepared images within +- this keep the unit of their pair
 CACHE_BYTES = 2 << 30
 BATCHES = 200  # of an epoch in which images are drawn with replacement
+SAMPLES, SAMPLE_BYTES = 16, 4096  # of a file, for its fingerprint
 
 
 class ImageDataset(Dataset):
-    """One split: images (1, H, W), their classes and, where files hold it, their ground truth.
+    """One split: images (1, H, W), their classes and, where there is one, their ground truth.
 
-    Splits of up to 2 GiB are read once and kept in memory, as uint8 where the files hold 8 bits.
-    ``dataset[indices]`` gives a batch; iterate with :func:`load`. Raises UserError that names the
-    folder or file at fault.
+    The ground truth is the difference to the healthy counterpart, stored in the same file, or a
+    mask of 0 and 1 (``has_masks``). Splits of up to 2 GiB are read once and kept in memory, as
+    uint8 where the files hold 8 bits. ``dataset[indices]`` gives a batch; iterate with
+    :func:`load`. Raises UserError that names the folder or file at fault.
     """
 
     def __init__(
-        self, kind: str, root: Path, split: str, image_size: int, healthy_class: str | None = None
+        self,
+        kind: str,
+        root: Path,
+        split: str,
+        image_size: int,
+        healthy_class: str | None = None,
+        scaling: str = "minmax",
     ) -> None:
-        self.kind = KINDS[kind]
-        self.image_size = image_size
-        self.paths, self.classes = find_images(root, split, self.kind.suffixes, healthy_class)
+        self.kind, self.image_size, self.scaling = KINDS[kind], image_size, scaling
+        self.paths, classes = find_images(root, split, self.kind, healthy_class)
+        self.classes = torch.tensor(classes)
         self.root = self.paths[0].parents[2]
+        # Training never sees an outline.
+        wanted = split != "train" and not self.kind.prepared
+        self.masks = find_masks(root, split, self.paths) if wanted else {}
+        self.has_masks = bool(self.masks)
+        last = read_image(self.paths[-1])  # a diseased one
+        self.has_truth = self.has_masks or (self.kind.prepared and len(last) == 2)
         first = self.read(0)
         self.cache = None
         if first.nbytes * len(self) <= CACHE_BYTES:
             arrays = [self.read(i) for i in range(len(self))]
             self.cache = torch.from_numpy(np.stack(arrays))
-        last = read_image(self.paths[-1])  # a diseased one
-        self.has_truth = self.kind.prepared and len(last) == 2
 
     @classmethod
     def open(cls, options: Options, split: str) -> "ImageDataset":
@@ -62,7 +69,8 @@ class ImageDataset(Dataset):
                 f"'python create_synthetic_dataset.py --output {root}', "
                 "or pass another --dataset-path"
             )
-        return cls(options.dataset, root, split, options.image_size, options.healthy_class)
+        settings = options.healthy_class, options.scaling
+        return cls(options.dataset, root, split, options.image_size, *settings)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,23 +81,40 @@ class ImageDataset(Dataset):
 
     def read(self, index: int) -> np.ndarray:
         """Image ``index`` as stored: (1 or 2, H, W), uint8 or float32, of ``image_size``."""
-        path = self.paths[index]
+        path, size = self.paths[index], self.image_size
         array = read_image(path)
         if self.kind.prepared:
-            if array.shape[-2:] != (self.image_size, self.image_size):
+            if array.shape[-2:] != (size, size):
                 raise UserError(
                     f"{path} is {array.shape[-2]} x {array.shape[-1]} pixels, "
-                    f"not {self.image_size} x {self.image_size}: pass its size to --image-size"
+                    f"not {size} x {size}: pass its size to --image-size"
                 )
             if len(array) == 1:  # no ground truth stored: none is known, unless healthy
                 array = np.concatenate([array, np.zeros_like(array)])
             return array
-        return fit(array[:1], self.image_size)
+        image = fit(array[:1], size)
+        if self.scaling != "minmax":
+            image = scale(image, *intensity_range(array[:1], self.scaling))
+        if not self.has_masks:
+            return image
+        return np.concatenate([image, self.read_mask(index, array.shape[-2:]).astype(image.dtype)])
+
+    def read_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """The mask of an image of ``size``, as bool (1, S, S); empty where it has none."""
+        if index not in self.masks:
+            return np.zeros((1, self.image_size, self.image_size), bool)
+        mask = read_mask(self.masks[index])
+        if mask.shape != size:
+            raise FileError(
+                f"{self.masks[index]} is {mask.shape[0]} x {mask.shape[1]} pixels, its image "
+                f"{size[0]} x {size[1]}: a mask has the size of its image"
+            )
+        return fit_mask(mask, self.image_size)[None]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 1, H, W), ground truth (B, 1, H, W; all 0 where none is stored), classes (B,).
 
-        Both are in the same unit: scaling an image applies its slope to the ground truth.
+        A difference is in the unit of its image: scaling the image applies its slope to it.
         """
         index = torch.as_tensor(indices)
         if self.cache is None:
@@ -99,11 +124,14 @@ class ImageDataset(Dataset):
         images, truth = stored[:, :1].float(), stored[:, 1:].float()
         if not truth.numel():
             truth = torch.zeros_like(images)
+        if self.scaling != "minmax" and not self.kind.prepared:
+            return images, truth, self.classes[index]
         slope, offset = range_scaling(images)
         if self.kind.prepared:
             kept = images.abs().amax(dim=(1, 2, 3), keepdim=True) <= STORED_RANGE
             slope, offset = slope.where(~kept, 1.0), offset.where(~kept, 0.0)
-        return images * slope + offset, truth * slope, self.classes[index]
+        images = images * slope + offset
+        return images, truth if self.has_masks else truth * slope, self.classes[index]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         images, truth, classes = self.__getitems__([index])
@@ -113,10 +141,26 @@ class ImageDataset(Dataset):
         """SHA-256 over the names and sizes of the files: tells one data set from another."""
         digest = hashlib.sha256()
         for index, path in enumerate(self.paths):
-            digest.update(f"{self.name(index)} {path.stat().st_size}\n".encode())
+            digest.update(
+                f"{self.name(index)} {path.stat().st_size}\n".encode(errors="surrogateescape")
+            )
         description = self.root / "dataset.json"
         if description.is_file():
             digest.update(description.read_bytes())
+        return digest.hexdigest()
+
+    def content_fingerprint(self) -> str:
+        """SHA-256 over the files' bytes, or over 64 KiB spread evenly through each larger one."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                if size <= SAMPLES * SAMPLE_BYTES:
+                    digest.update(file.read())
+                    continue
+                for start in np.linspace(0, size - SAMPLE_BYTES, SAMPLES).astype(int):
+                    file.seek(start)
+                    digest.update(file.read(SAMPLE_BYTES))
         return digest.hexdigest()
 
 
@@ -127,74 +171,6 @@ def random_flips(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:
             chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
             images = torch.where(chosen, images.flip(axis), images)
     return images
-
-
-def find_images(
-    root: Path, split: str, suffixes: Iterable[str], healthy_class: str | None = None
-) -> tuple[list[Path], Tensor]:
-    """Paths of a split, sorted within healthy then diseased, and their classes (N,)."""
-    folder = find_split(root, split)
-    healthy, diseased = class_folders(folder, healthy_class)
-    paths, classes = [], []
-    for c, directory in ((HEALTHY, healthy), (DISEASED, diseased)):
-        found = sorted(
-            path
-            for path in directory.iterdir()
-            if path.suffix.lower() in suffixes and not path.name.startswith(".")
-        )
-        if not found:
-            raise UserError(
-                f"{directory} holds no image ({', '.join(suffixes)}): both classes need some"
-            )
-        paths += found
-        classes += [c] * len(found)
-    return paths, torch.tensor(classes)
-
-
-def find_files(source: Path) -> list[Path]:
-    """A file itself, or the images below a folder. Raises UserError where there is none."""
-    if source.is_file():
-        return [source]
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
-    if not found:
-        problem = f"holds no image ({', '.join(PICTURES)})" if source.is_dir() else "does not exist"
-        raise FileError(f"{source} {problem}: pass a file or a folder to --input")
-    return found
-
-
-def find_split(root: Path, split: str) -> Path:
-    """The folder of a split, in any case."""
-    if not root.is_dir():
-        raise FileError(f"{root} is no folder: pass the data set's to --dataset-path")
-    names = {"validate": ("validate", "validation", "valid", "val")}.get(split, (split,))
-    found = [p for p in subfolders(root) if p.name.lower() in names]
-    if len(found) != 1:
-        problem = "has no folder" if not found else "has several folders for"
-        raise UserError(f"{root} {problem} '{split}': it needs one each of train, validate, test")
-    return found[0]
-
-
-def class_folders(folder: Path, healthy_class: str | None) -> tuple[Path, Path]:
-    """The folders of the healthy and of the diseased class, told apart by name."""
-    folders = subfolders(folder)
-    names = ", ".join(repr(p.name) for p in folders) or "none"
-    if len(folders) != 2:
-        raise UserError(f"{folder} must hold two class folders; it holds {names}")
-    wanted = HEALTHY_NAMES if healthy_class is None else {canonical(healthy_class)}
-    matches = [canonical(p.name) in wanted for p in folders]
-    if sum(matches) != 1:
-        raise UserError(
-            f"{folder} holds the class folders {names}: name the healthy one with --healthy-class"
-        )
-    return (folders[0], folders[1]) if matches[0] else (folders[1], folders[0])
-
-
-def canonical(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
-
-
-def subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def random_stream(*key: int) -> int:

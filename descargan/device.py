@@ -2,6 +2,8 @@
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,6 +21,18 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn what PyTorch says of a full GPU into a UserError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the memory of the GPU is full: pass a smaller --batch-size or --image-size, or --amp, "
+            "or end what else runs on it"
+        ) from error
 
 
 def speed_up_process(tf32: bool = False) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
 from descargan.maps import choose_sign, read
-from descargan.options import Options
+from descargan.reading import count_values, describe_maps
 from descargan.translator import Translator
 
 
@@ -19,12 +19,13 @@ def validate(
     Accuracy of the classifier on real images, on images translated into their own class and into
     the other (the share taken for that class), Cohen's kappa on real images; MSE(a_h, r_h) of
     healthy images; where there is ground truth the localisation metrics, averaged over the diseased
-    images.
+    images; the threshold of the maps and the AUROC of the anomaly score, see ``reading.py``.
     "choice" is what the best weights are chosen by, without pixel labels: kappa times the share
     taken for the other class (the classifier is fooled, and worth fooling), minus the root of
     MSE(a_h, r_h) (what is healthy is kept).
     """
     labels, predicted, to_own, to_other, identity, located = [], [], [], [], [], []
+    scores, of_healthy = [], 0
     for batch, truth, classes in translator.translate_split(dataset, batch_size, workers):
         diseased, _ = translator.into(batch.images, DISEASED)
         translated = [
@@ -34,12 +35,14 @@ def validate(
         other = torch.where(classes == HEALTHY, *reversed(translated))
         labels.append(classes)
         predicted.append((batch.probability > 0.5).long().cpu())
+        scores.append(batch.score.cpu())
         to_own.append(own == classes)
         to_other.append(other != classes)
-        columns = (arrays(x) for x in (batch.difference, batch.evidence, truth))
+        columns = (arrays(x) for x in (batch.difference, batch.score_map, truth))
         for c, difference, score, true in zip(classes.tolist(), *columns, strict=True):
             if c == HEALTHY:
                 identity.append(np.square(difference).mean())
+                of_healthy += count_values(score)
             elif true.any():
                 located.append(metrics.map_metrics(difference, true, score))
     labels, predicted = torch.cat(labels).numpy(), torch.cat(predicted).numpy()
@@ -50,6 +53,7 @@ def validate(
         "kappa": metrics.kappa(labels, predicted),
         "mse_healthy": float(np.mean(identity)),
     }
+    result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy())
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
     for name in located[0] if located else ():
@@ -58,7 +62,7 @@ def validate(
     return result
 
 
-def sign_of_disease(translator: Translator, dataset: ImageDataset, options: Options) -> int:
+def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> int:
     """How difference maps are to be read, by the classes of a split, without outlines.
 
     1 or -1 where diseased images differ from healthy ones by what is brighter or darker in their
@@ -66,8 +70,7 @@ def sign_of_disease(translator: Translator, dataset: ImageDataset, options: Opti
     """
     excess = np.zeros(2)
     counts = torch.bincount(dataset.classes, minlength=2).tolist()
-    split = translator.translate_split(dataset, options.batch_size, options.workers)
-    for batch, _, classes in split:
+    for batch, _, classes in translator.translate_split(dataset, batch_size):
         parts = torch.stack([read(batch.difference, sign).mean(dim=(1, 2, 3)) for sign in (1, -1)])
         for c, weight in ((DISEASED, 1 / counts[DISEASED]), (HEALTHY, -1 / counts[HEALTHY])):
             excess += weight * parts.cpu()[:, classes == c].sum(dim=1).double().numpy()

@@ -9,7 +9,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from skimage.filters import threshold_otsu
 from sklearn.metrics import auc, roc_curve
 
 from descargan.files import write_atomically
@@ -56,9 +55,14 @@ def add_map_bar(figure: Figure, axes: np.ndarray) -> None:
 
 
 def overlay_figure(
-    images: np.ndarray, healthy: np.ndarray, differences: np.ndarray, rows: list[str], title: str
+    images: np.ndarray,
+    healthy: np.ndarray,
+    differences: np.ndarray,
+    rows: list[str],
+    title: str,
+    contours: tuple[np.ndarray, float] | None = None,
 ) -> Figure:
-    """Difference maps over their images, with the contour of their Otsu threshold.
+    """Difference maps over their images, with the ``contours`` of score maps at a threshold.
 
     All are (B, H, W); images and pseudo-healthy images in [-1, 1].
     """
@@ -74,17 +78,27 @@ def overlay_figure(
             axes[i, j].set_xticks([])
             axes[i, j].set_yticks([])
         axes[i, 2].imshow(colour_map(difference))
-        magnitude = np.abs(difference)
-        if magnitude.max() > magnitude.min():
-            axes[i, 2].contour(
-                magnitude, [threshold_otsu(magnitude)], colors="lime", linewidths=0.6
-            )
+        if contours is not None:
+            score, threshold = contours[0][i], contours[1]
+            if score.min() <= threshold < score.max():
+                axes[i, 2].contour(score, [threshold], colors="lime", linewidths=0.6)
         axes[i, 0].set_ylabel(rows[i], fontsize=9)
-    for j, name in enumerate(("image", "pseudo-healthy", "difference map, Otsu contour")):
+    contour = "" if contours is None else f", contour at {contours[1]:.2f}"
+    for j, name in enumerate(("image", "pseudo-healthy", f"difference map{contour}")):
         axes[0, j].set_title(name, fontsize=10)
     add_map_bar(figure, axes)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """An image (H, W) in [-1, 1] as uint8."""
+    return np.rint(255 * np.clip((image + 1) / 2, 0, 1)).astype(np.uint8)
+
+
+def mask_picture(score: np.ndarray, threshold: float) -> np.ndarray:
+    """White where the score map (H, W) is over the threshold, else black, as uint8."""
+    return np.where(score > threshold, np.uint8(255), np.uint8(0))
 
 
 def colour_map(difference: np.ndarray) -> np.ndarray:
@@ -118,6 +132,41 @@ def roc_figure(labels: np.ndarray, scores: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
+def history_figure(history: list[dict]) -> Figure:
+    """The loss terms of a run, and the shares of its validation, over its epochs.
+
+    ``history``: the records of the run; a curve is a name that occurs in them.
+    """
+    groups = {
+        "Critic and classifier": ("losses", "critic/"),
+        "Generator": ("losses", "generator/"),
+        "Validation": ("validation", ""),
+    }
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, (kind, prefix)) in zip(figure.subplots(1, 3), groups.items(), strict=True):
+        records = [record for record in history if record["kind"] == kind]
+        names = dict.fromkeys(name for record in records for name in record)
+        for name in names:
+            if is_curve(name, prefix):
+                points = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
+                x, y = zip(*points, strict=True) if points else ((), ())
+                axes.plot(x, y, label=name.removeprefix(prefix), linewidth=1)
+        axes.set(title=title, xlabel="epoch")
+        if axes.lines:
+            axes.legend(fontsize=7)
+        if kind == "losses":
+            axes.set_yscale("symlog", linthresh=0.1)
+    return figure
+
+
+def is_curve(name: str, prefix: str) -> bool:
+    """Whether a number of the history is drawn: a loss term, or a share or score of validation."""
+    if prefix:
+        return name.startswith(prefix) and not name.endswith(("total", "gradient norm"))
+    return name in ("accuracy", "kappa", "choice", "auroc_anomaly", "pixel_auprc", "dice")
+
+
 def as_array(figure: Figure, dpi: float) -> np.ndarray:
     """A figure as RGB (3, H, W), uint8."""
     figure.set_dpi(dpi)
@@ -127,6 +176,10 @@ def as_array(figure: Figure, dpi: float) -> np.ndarray:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
+    write_atomically(path, png_of(figure))
+
+
+def png_of(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -45,6 +45,19 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def read_json(path: Path) -> dict:
+    """The object in a file; empty where there is none. Raises UserError where it is damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise FileError(f"{path} is damaged: restore or remove it")
+    return value
+
+
 def without_nan(value: object) -> object:
     """``value`` with None for every NaN or infinity, which JSON does not know."""
     if isinstance(value, dict):

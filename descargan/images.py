@@ -12,9 +12,9 @@ from descargan import dicom
 from descargan.errors import UserError
 from descargan.geometry import padding, resize
 from descargan.pictures import is_tiff, read_pages, read_picture
-from descargan.scaling import without_no_data
+from descargan.scaling import SMALLEST, intensity_range, scale, without_no_data
+from descargan.volumes import AXES, is_volume, read_volume, slice_name, slices
 from descargan.volumes import SUFFIXES as VOLUMES
-from descargan.volumes import is_volume, read_volume, slice_name, slices
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 JPEG_2000 = (".jp2", ".j2k", ".jpx")
@@ -123,11 +123,15 @@ def numbered(kind: str, images: Iterator[np.ndarray]) -> Iterator[tuple[str, np.
 def slices_of_volume(
     path: Path, single: bool, axis: str, body_share: float
 ) -> Iterator[tuple[str, np.ndarray]]:
-    chosen = slices(read_volume(path), axis, body_share)
-    if single and len(chosen) > 1:
-        raise UserError(f"{path} is a volume of {len(chosen)} {axis} slices: save one per file")
+    volume = read_volume(path)
+    chosen = slices(volume, axis, body_share)
+    number_of_slices = volume.array.shape[AXES.index(axis)]
+    if single and number_of_slices > 1:
+        raise UserError(
+            f"{path} is a volume of {number_of_slices} {axis} slices: save one per file"
+        )
     for number, image in sorted(chosen.items()):
-        yield slice_name(axis, number) if len(chosen) > 1 else "", image
+        yield slice_name(axis, number) if number_of_slices > 1 else "", image
 
 
 def head_of(path: Path) -> bytes:
@@ -165,13 +169,22 @@ def read_npy(path: Path) -> np.ndarray:
     return array
 
 
+def in_unit(image: np.ndarray, scaling: str, range_of: np.ndarray | None = None) -> Tensor:
+    """An image (1, H, W) as float32 in [-1, 1]; by percentiles of ``range_of``, of which it is a
+    resized copy, where given."""
+    if scaling == "minmax":
+        return scale_to_range(torch.from_numpy(image.astype(np.float32))[None])[0]
+    low, high = intensity_range(image if range_of is None else range_of, scaling)
+    return torch.from_numpy(scale(image, low, high))
+
+
 def range_scaling(images: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and offset (B, 1, 1, 1) that take each image of (B, C, H, W) to [-1, 1].
 
-    A constant image goes to 0.
+    A constant image goes to 0, as does one whose contrast is below SMALLEST.
     """
     low, high = (f(images, dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
-    constant = high == low
+    constant = high - low < SMALLEST
     slope = torch.where(constant, 0.0, 2 / (high - low).where(~constant, 1.0))
     return slope, torch.where(constant, 0.0, -1 - low * slope)
 

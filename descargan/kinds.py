@@ -6,16 +6,16 @@ from typing import NamedTuple
 class Kind(NamedTuple):
     """File types, and the defaults that depend on the kind."""
 
-    suffixes: tuple[str, ...]
+    suffixes: str  # of the files, in words
     folder: str  # of the data set
     flip: str  # random flips in training
     prepared: bool  # all of the networks' size, and in one unit, which stays where it is [-1, 1]
 
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
+PICTURES = ".png, .jpg, .bmp, .tif, .webp, .jp2, .npy, DICOM"
 
 KINDS = {
-    "Synthetic": Kind((".npy",), "warp-set", flip="both", prepared=True),
+    "Synthetic": Kind(".npy", "warp-set", flip="both", prepared=True),
     "Chexpert": Kind(PICTURES, "chexpert", flip="horizontal", prepared=False),
     "Folder": Kind(PICTURES, "data", flip="horizontal", prepared=False),
 }

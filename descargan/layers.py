@@ -142,9 +142,11 @@ def convolve(
     transposed: bool = False,
 ) -> Tensor:
     """Convolution of images (B, C, H, W); in mixed precision PyTorch's own, which casts."""
-    mixed = torch.is_autocast_enabled(x.device.type)
-    function = plain_convolution if mixed else Convolution.apply
-    return function(x, weight, bias, stride, padding, transposed)
+    if torch.is_autocast_enabled(x.device.type):
+        # Not torch.convolution, which is not cast on the CPU.
+        function = F.conv_transpose2d if transposed else F.conv2d
+        return function(x, weight, bias, stride, padding)
+    return Convolution.apply(x, weight, bias, stride, padding, transposed)
 
 
 class Conv(nn.Conv2d):

@@ -17,7 +17,6 @@ from descargan.images import scale_to_range
 Map = TypeVar("Map", Tensor, np.ndarray)
 MAX_FLOW = 0.25  # where the image spans [-1, 1]
 MOSTLY = 3.0
-READINGS = {1: "brighter", -1: "darker", 0: "either"}  # where disease is sought in the map
 
 
 def rescaled_difference(images: Tensor, healthy: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ def read_mask(path: Path) -> np.ndarray:
     divides it then. Raises UserError where it is no mask.
     """
     grey = read_image(path)[0].astype(np.float32)
+    if grey.min() < 0:
+        raise UserError(f"{path} holds values below 0 and is no mask: save 0 and 255")
     if len(np.unique(grey)) <= MOST_LABELS:
         return grey != 0
     share = (grey - grey.min()) / (grey.max() - grey.min())

@@ -69,9 +69,11 @@ def through_own_head(heads: Sequence[nn.Module], x: Tensor, classes: Tensor | in
     """
     if isinstance(classes, int):
         return heads[classes](x)
-    of_class = [(classes == c).nonzero().flatten().to(x.device) for c in range(len(heads))]
+    of_class = [(classes == c).nonzero().flatten() for c in range(len(heads))]
+    back = torch.cat(of_class).argsort()
+    *of_class, back = (index.to(x.device, non_blocking=True) for index in (*of_class, back))
     outputs = [head(x[index]) for head, index in zip(heads, of_class, strict=True) if len(index)]
-    return torch.cat(outputs)[torch.cat(of_class).argsort()]
+    return torch.cat(outputs)[back]
 
 
 class Generator(nn.Module):

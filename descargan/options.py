@@ -22,8 +22,9 @@ TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
 def option(default: object, help: str, **parsing: object) -> Any:
     """A field: its default, its text, and how the command line reads it.
 
-    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins, and
-    ``aliases``, other names of the option.
+    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins,
+    ``aliases``, other names of the option, and ``before``, what runs older than the option did,
+    where that is not the default.
     """
     return field(default=default, metadata={"help": help, **parsing})
 
@@ -76,8 +77,16 @@ class Options:
     input: Path | None = option(
         None, "image or folder of images to predict", type=Path, metavar="PATH"
     )
-    results_dir: Path = folder(
-        Path("results"), "folder of what a test or prediction writes (default: ./results)"
+    threshold: float | None = number(
+        None,
+        "size of a difference that counts as found (default: that of the run, from "
+        "its healthy validation images)",
+        type=positive,
+    )
+    results_dir: Path | None = folder(
+        None,
+        "folder of what a test or prediction writes (default: results/test or results/predict in "
+        "--save-dir)",
     )
     resume: str = option(
         "off",
@@ -100,6 +109,13 @@ class Options:
         None,
         "name of the folder of healthy images (default: healthy, control, normal, no finding ..)",
         metavar="NAME",
+    )
+    scaling: str | None = option(
+        None,
+        "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
+        "body (default: minmax; with --recipe fast percentile, but for Synthetic)",
+        choices=("minmax", "percentile"),
+        before="minmax",
     )
     flip: str | None = option(
         None,
@@ -269,9 +285,32 @@ RECIPES: dict[str, dict[str, object]] = {
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
-    | {"device", "workers", "log_every", "validate_every"}
+    | {"threshold", "device", "workers", "log_every", "validate_every"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
+
+
+def before(name: str) -> object:
+    """What a run that is older than an option did."""
+    return FIELDS[name].metadata.get("before", FIELDS[name].default)
+
+
+# What the options are for: those of the test, of the prediction, and of nothing but these two.
+TEST_OPTIONS = frozenset(
+    {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
+    | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
+    | {"critic_filters"}
+    | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
+    | {"visdom", "visdom_server", "visdom_port"}
+)
+PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (
+    {"dataset_path", "healthy_class", "visdom", "visdom_server", "visdom_port"}
+)
+MODE_OPTIONS = {
+    "train": frozenset(FIELDS) - {"input", "weights", "threshold", "results_dir"},
+    "test": TEST_OPTIONS,
+    "predict": PREDICT_OPTIONS,
+}
 
 
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:

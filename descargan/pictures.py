@@ -165,7 +165,8 @@ def refuse_content_in_alpha(colour: np.ndarray, alpha: np.ndarray, path: Path) -
 def page_numbers(path: Path) -> list[int]:
     """The pages of a TIFF, from 0, without those that repeat another one smaller."""
     with tifffile.TiffFile(path) as file:
-        pages = [page.aspage() for page in file.pages]
+        # By number: iterating, tifffile would follow pages that form a circle for ever.
+        pages = [file.pages[i].aspage() for i in range(len(file.pages))]
         return [i for i, page in enumerate(pages) if not page.subfiletype & REDUCED] or [0]
 
 

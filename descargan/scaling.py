@@ -11,6 +11,7 @@ PERCENTILES = (1.0, 99.0)  # of the body
 BELOW, ABOVE = 0.5, 0.25  # of their distance, kept: dark organs at the border, a bright tumour
 LEAST_BODY = 0.05  # of the image; less is a marker or a catheter
 NO_DATA = 1e30  # values beyond are marks that nothing was measured there, such as -3.4e38
+SMALLEST = 1e-37  # contrast; what has less is constant, in float32 at least
 LOOKED_AT = 128  # pixels a side; of larger images every n-th pixel is enough
 
 
@@ -41,8 +42,8 @@ def intensity_range(images: np.ndarray, scaling: str) -> tuple[float, float]:
 
 
 def scale(image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """``image`` as float32 with low at -1 and high at 1, clipped there; 0 where low = high."""
-    if low == high:
+    """``image`` as float32 with low at -1 and high at 1, clipped there; 0 for low = high."""
+    if high - low < SMALLEST:
         return np.zeros(image.shape, np.float32)
     slope = 2 / (high - low)
     return np.clip((image.astype(np.float64) - low) * slope - 1, -1, 1).astype(np.float32)
@@ -55,7 +56,9 @@ def quantise(image: np.ndarray, low: float, high: float, bits: int = 8) -> np.nd
     """
     if image.dtype == np.uint8:
         return image
-    unit = np.clip((image.astype(np.float64) - low) / (high - low if high > low else 1), 0, 1)
+    unit = np.clip(
+        (image.astype(np.float64) - low) / (high - low if high - low > SMALLEST else 1), 0, 1
+    )
     return np.rint(unit * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
 
 

@@ -5,14 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 from descargan.errors import FileError
+from descargan.images import is_image
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 # Files that say of their folder that this program wrote it.
 MARKERS = frozenset({"preparation.json", "dataset.json", "predictions.csv", "metrics.json"})
-
-
-def is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def scan(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:

@@ -10,11 +10,16 @@ from descargan.checkpoints import Run, find_run, read_weights, sizes_of
 from descargan.distributed import restarts
 from descargan.errors import UserError, warn
 from descargan.kinds import KINDS
-from descargan.options import FIELDS, FREE_OPTIONS, RECIPES, Options
+from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Options, before
 
 # What a run's weights depend on beside their sizes, and how it is tested.
-OF_THE_WEIGHTS = ("networks", "translation", "generator_norm")
-HANDED_DOWN = (*OF_THE_WEIGHTS, "healthy_class", "flip", "average_flips")
+HANDED_DOWN = (
+    *("healthy_class", "scaling", "flip", "average_flips"),
+    *("networks", "translation", "generator_norm"),
+)
+OF_THE_RUN = ("networks", "translation", "generator_norm", "scaling", "healthy_class")
+# Networks that come with the project: below the current folder, or beside the program.
+SHIPPED = (Path("save_nets/pretrained"), Path(__file__).parents[1] / "save_nets" / "pretrained")
 
 
 def settle(typed: Mapping[str, object]) -> Options:
@@ -26,6 +31,7 @@ def settle(typed: Mapping[str, object]) -> Options:
     typed = dict(typed)
     recipe = RECIPES[typed.get("recipe", Options.recipe)]
     options = Options(**{**recipe, **typed})
+    refuse_idle(typed, options.mode)
     if restarts() and options.resume == "off":
         options = replace(options, resume="auto")
     if options.mode == "predict" and options.input is None:
@@ -37,21 +43,52 @@ def settle(typed: Mapping[str, object]) -> Options:
         elif run.is_resumable():
             options = settle_resumed(options, typed, run)
     kind = KINDS[options.dataset]
+    robust = options.recipe == "fast" and not kind.prepared
     return replace(
         options,
+        scaling=options.scaling or ("percentile" if robust else "minmax"),
         dataset_path=Path(kind.folder) if options.dataset_path is None else options.dataset_path,
+        results_dir=options.results_dir or results_folder(options),
         flip=kind.flip if options.flip is None else options.flip,
     )
+
+
+def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
+    """Raise UserError where an option was typed that does nothing in the mode."""
+    for name in typed:
+        if name not in MODE_OPTIONS[mode]:
+            others = " or ".join(m for m in MODE_OPTIONS if name in MODE_OPTIONS[m])
+            raise UserError(
+                f"--{name.replace('_', '-')} does nothing with --mode {mode}: leave it out; "
+                f"it is for --mode {others}"
+            )
+
+
+def results_folder(options: Options) -> Path:
+    """Where a test or a prediction writes to: a folder of the run, which no other run has.
+
+    What the networks that come with the project find goes to the current folder.
+    """
+    if is_shipped(options.save_dir):
+        return Path("results", "pretrained", options.mode)
+    return options.save_dir / "results" / options.mode
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder is that of the networks that come with the project."""
+    return folder.resolve() in [shipped.resolve() for shipped in SHIPPED]
 
 
 def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Options:
     """The options of a test or a prediction: sizes are read off the weights."""
     if "save_dir" not in typed and not run.is_used():
-        run = shipped(run)
+        run = shipped(run, options.mode)
     generator, discriminator = map(read_weights, run.weights(options.weights))
     saved = run.read_description()["options"]
-    for name in OF_THE_WEIGHTS:
-        if name in saved and typed.get(name, saved[name]) != saved[name]:
+    if saved:
+        saved = {**{name: before(name) for name in HANDED_DOWN}, **saved}
+    for name in OF_THE_RUN:
+        if saved.get(name) is not None and typed.get(name, saved[name]) != saved[name]:
             raise UserError(
                 f"--{name.replace('_', '-')} is {saved[name]} in the run in {run.folder}, whose "
                 "weights are no others': leave it out"
@@ -67,7 +104,7 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     saved = run.read_description()["options"]
     if unknown := sorted(saved.keys() - FIELDS.keys()):
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
-    fixed = {n: saved.get(n, FIELDS[n].default) for n in FIELDS if n not in FREE_OPTIONS}
+    fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in FREE_OPTIONS}
     kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
     if "dataset_path" in kept:
         kept["dataset_path"] = Path(kept["dataset_path"])
@@ -84,10 +121,20 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     return options
 
 
-def shipped(run: Run) -> Run:
-    """The weights that come with the project, if there are some for the kind of data."""
-    pretrained = Run(run.folder / "pretrained", run.dataset)
-    if not pretrained.is_used():
-        return run
-    print(f"{run.folder} holds no run yet: these are the weights that come with the project")
-    return pretrained
+def shipped(run: Run, mode: str) -> Run:
+    """The weights that come with the project, if there are some for the kind of data.
+
+    They know synthetic ellipses alone, so a prediction has to name them: raises UserError.
+    """
+    for folder in SHIPPED:
+        pretrained = Run(folder, run.dataset)
+        if not pretrained.is_used():
+            continue
+        if mode == "predict":
+            raise UserError(
+                f"{run.folder} holds no run: name one with --save-dir. The networks that come with "
+                f"the project know synthetic ellipses alone: --save-dir {folder} takes them"
+            )
+        print(f"{run.folder} holds no run yet: these are the weights that come with the project")
+        return pretrained
+    return run

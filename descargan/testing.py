@@ -20,13 +20,24 @@ from descargan.dashboard import Dashboard, connected
 from descargan.data import ImageDataset, evenly_spread
 from descargan.distributed import Process
 from descargan.evaluation import arrays
-from descargan.figures import example_figure, overlay_figure, roc_figure, save_figure
-from descargan.files import without_nan, write_atomically, write_json
-from descargan.maps import READINGS, read
+from descargan.figures import (
+    example_figure,
+    grey,
+    mask_picture,
+    overlay,
+    overlay_figure,
+    roc_figure,
+    save_figure,
+)
+from descargan.files import naming, without_nan, write_atomically, write_json
+from descargan.names import map_names, printable
 from descargan.options import Options
+from descargan.reading import Reading, reading_of
+from descargan.report import Card, Gallery, Measured, write_report
 from descargan.translator import Translator
 
 EXAMPLES = 5
+NO_READING = Reading(None)
 Row = dict[str, float | int | str]
 # Shown for each metric, in this order: what it is, in words.
 PER_IMAGE = {
@@ -34,13 +45,14 @@ PER_IMAGE = {
     "pixel_auprc": "pixel AUPRC of the score map",
     "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
+    "dice_stored": "Dice at the threshold of the healthy validation images",
     "map_ssim": "SSIM of difference map and ground truth",
     "map_mse": "MSE of difference map and ground truth",
     "map_variance": "variance of ground truth minus difference map, both scaled",
     "counterpart_mse": "MSE of pseudo-healthy image and true healthy counterpart",
     "counterpart_ssim": "SSIM of pseudo-healthy image and true healthy counterpart",
     "input_mse": "MSE of the untouched input and true healthy counterpart",
-    "mse_healthy": "MSE(a_h, r_h) of healthy images",
+    "mse_healthy": "MSE(a_h, r_h): mean square of the difference map of healthy images",
     "variance_healthy": "variance of the difference map of healthy images",
 }
 OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
@@ -65,12 +77,13 @@ class Finding(NamedTuple):
     healthy: np.ndarray  # NaN of a method that makes no pseudo-healthy image
     difference: np.ndarray
     probability: float  # of disease; NaN where the method does not say
-    sign: int = 0  # how the difference map is read, see maps.read
 
-    @property
-    def score(self) -> np.ndarray:
-        """The score map (H, W): |difference map|, or its part of one sign."""
-        return read(self.difference, self.sign)
+
+class Thresholds(NamedTuple):
+    """Of the score map: that of the best Dice on validation, if known, and that of the run."""
+
+    validated: float | None
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -85,57 +98,81 @@ class Results:
 def test(options: Options, translator: Translator) -> Results:
     """Test networks on the test split; write everything to ``options.results_dir``.
 
-    Where there is ground truth, the validation split chooses the threshold of the maps.
+    Maps are read by the threshold of the run. Where there is ground truth, the validation split
+    chooses a second one.
     """
     dataset = ImageDataset.open(options, "test")
     validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
+    reading = reading_of(options)
     with connected(options, Process()) as dashboard:
-        threshold = None
+        validated = None
         if validation is not None:
-            threshold = choose_threshold(findings(translator, validation, options))
-        return test_split(options, translator, dataset, threshold, dashboard)
+            validated = choose_threshold(findings(translator, validation, options), reading)
+        thresholds = Thresholds(validated, reading)
+        return test_split(options, translator, dataset, thresholds, dashboard)
 
 
 def test_split(
     options: Options,
     translator: Translator,
     dataset: ImageDataset,
-    threshold: float | None,
+    thresholds: Thresholds,
     dashboard: Dashboard,
 ) -> Results:
-    """Test networks on a split; ``threshold`` of the maps, where there is one."""
+    """Test networks on a split."""
     results = options.results_dir
-    results.mkdir(parents=True, exist_ok=True)
+    with naming(results):
+        results.mkdir(parents=True, exist_ok=True)
     shown = evenly_spread(dataset, EXAMPLES - 1)
-    rows: list[Row] = []
+    files = map_names([dataset.name(index) for index in range(len(dataset))])
+    rows, gallery = [], Gallery()
     examples: dict[int, Finding] = {}
     with replaced_folder(results / "difference_maps") as maps:
         for index, finding in enumerate(findings(translator, dataset, options)):
-            rows.append(describe_image(dataset.name(index), finding, threshold))
-            np.save(maps / map_name(rows[-1]["file"]), finding.difference)
+            rows.append(describe_image(dataset.name(index), finding, *thresholds))
+            rows[-1]["map"] = files[index]
+            with naming(results / "difference_maps" / files[index]):
+                np.save(maps / files[index], finding.difference)
+            gallery.add(describe_card(rows[-1], finding, thresholds, dataset.has_truth))
             if index in shown:
                 examples[index] = finding
     title = f"{options.dataset}: test images"
-    figure = show(list(examples.values()), title, threshold, dataset.has_truth)
+    figure = show(list(examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
     summary = summarise(rows)
-    confusion = write_results(results, rows)
-    about = {
+    about = describe_test(options, dataset, thresholds)
+    confusion, roc = write_results(results, rows, {**about, "metrics": summary})
+    table = {title_of(name): interval_text(value) for name, value in summary.items()}
+    print_table(table)
+    print_confusion(confusion)
+    notes = [thresholds.reading.reason] if thresholds.reading.reason else []
+    for note in notes:
+        print(note)
+    counts = ", ".join(f"{n} {name}" for name, n in about["images"].items())
+    report = write_report(
+        options,
+        f"{len(rows)} images ({counts})",
+        gallery,
+        notes,
+        Measured(report_rows(summary), roc),
+    )
+    print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
+    print(f"to look at: {report}")
+    dashboard.show_results(table, figure)
+    return Results(results, summary, rows)
+
+
+def describe_test(options: Options, dataset: ImageDataset, thresholds: Thresholds) -> dict:
+    """What was tested, and how its maps are read."""
+    return {
         "dataset": options.dataset,
         "weights": str(Run(options.save_dir, options.dataset).folder),
         "dataset_fingerprint": dataset.fingerprint(),
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
-        "dice_threshold_chosen_on_validation": threshold,
-        "difference_maps_read_as": READINGS[translator.sign],
-        "confusion_matrix": {"rows": "true", "columns": "predicted", "counts": confusion.tolist()},
+        "dice_threshold_chosen_on_validation": thresholds.validated,
+        "threshold": thresholds.reading.threshold,
+        "sign_of_disease": thresholds.reading.sign,
     }
-    write_json(results / "metrics.json", without_nan({**about, "metrics": summary}))
-    table = {title_of(name): interval_text(value) for name, value in summary.items()}
-    print_table(table)
-    print_confusion(confusion)
-    print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
-    dashboard.show_results(table, figure)
-    return Results(results, summary, rows)
 
 
 def findings(translator: Translator, dataset: ImageDataset, options: Options) -> Iterator[Finding]:
@@ -144,13 +181,14 @@ def findings(translator: Translator, dataset: ImageDataset, options: Options) ->
     for batch, truth, classes in split:
         columns = [arrays(x) for x in (batch.images, truth, batch.healthy, batch.difference)]
         for values in zip(classes.tolist(), *columns, batch.probability.tolist(), strict=True):
-            yield Finding(*values, sign=batch.sign)
+            yield Finding(*values)
 
 
 @contextmanager
 def replaced_folder(final: Path) -> Iterator[Path]:
     """A new folder that takes the place of the old one when all is there."""
-    new = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    with naming(final):
+        new = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
         new.chmod(0o755)
         yield new
@@ -160,23 +198,21 @@ def replaced_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def map_name(name: str) -> str:
-    """File of the difference map of the image that the data set calls ``name``."""
-    return Path(name.replace("/", "_")).with_suffix(".npy").name
-
-
-def choose_threshold(found: Iterator[Finding]) -> float | None:
+def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
     """The threshold of the score map with the best mean Dice; None without ground truth."""
-    curves = [metrics.dice_curve(f.score, f.truth) for f in found if f.truth.any()]
+    pairs = ((reading.score_map(f.difference), f.truth) for f in found if f.truth.any())
+    curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
     if not curves:
         return None
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
 
 
-def describe_image(name: str, finding: Finding, threshold: float | None) -> Row:
-    """Everything measured on one image."""
-    label, image, truth, healthy, difference, probability, _ = finding
-    score = finding.score
+def describe_image(
+    name: str, finding: Finding, validated: float | None, reading: Reading = NO_READING
+) -> Row:
+    """Everything measured on one image, with the two thresholds of :class:`Thresholds`."""
+    label, image, truth, healthy, difference, probability = finding
+    score = reading.score_map(difference)
     row: Row = {
         "file": name,
         "class": label,
@@ -189,8 +225,10 @@ def describe_image(name: str, finding: Finding, threshold: float | None) -> Row:
         row["variance_healthy"] = float(difference.var())
     elif truth.any():
         row |= metrics.map_metrics(difference, truth, score)
-        if threshold is not None:
-            row["dice_validated"] = metrics.dice(score > threshold, metrics.is_diseased(truth))
+        named = (("dice_validated", validated), ("dice_stored", reading.threshold))
+        for key, threshold in named:
+            if threshold is not None:
+                row[key] = metrics.dice(score > threshold, metrics.is_diseased(truth))
         scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
         row["map_variance"] = float((scaled[0] - scaled[1]).var())
         counterpart = image - truth
@@ -200,39 +238,56 @@ def describe_image(name: str, finding: Finding, threshold: float | None) -> Row:
     return row
 
 
-def show(examples: list[Finding], title: str, threshold: float | None, has_truth: bool) -> Figure:
+def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth: bool) -> Figure:
     """Rows of images and maps: with the ground truth where there is one, else over the image."""
-    classes, image, truth, healthy, difference, probability, _ = (
+    classes, image, truth, healthy, difference, probability = (
         np.stack(x) for x in zip(*examples, strict=True)
     )
-    score = np.stack([finding.score for finding in examples])
     names = [
         f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}" for c, p in zip(classes, probability, strict=True)
     ]
+    limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference)
     if not has_truth:
-        return overlay_figure(image, healthy, difference, names, title)
-    limit = metrics.TRUTH_THRESHOLD if threshold is None else threshold
-    columns = {
-        "image": image,
-        "pseudo-healthy": healthy,
-        "difference map": difference,
-        f"score > {limit:.2f}": score > limit,
-        "ground truth": truth,
-        "diseased pixels": metrics.is_diseased(truth),
-    }
+        contours = None if limit is None else (score, limit)
+        return overlay_figure(image, healthy, difference, names, title, contours)
+    columns = {"image": image, "pseudo-healthy": healthy, "difference map": difference}
+    if limit is not None:
+        columns[f"score > {limit:.2f}"] = score > limit
+    columns |= {"ground truth": truth, "diseased pixels": metrics.is_diseased(truth)}
     return example_figure(columns, title, names)
 
 
-def write_results(results: Path, rows: list[Row]) -> np.ndarray:
-    """Write the ROC curves and the table of all images. Returns the confusion matrix."""
+def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth: bool) -> Card:
+    """An image of the report."""
+    limit = thresholds.reading.threshold
+    panels = {
+        "image": grey(finding.image),
+        "pseudo-healthy": grey(finding.healthy),
+        "map": overlay(finding.image, finding.difference),
+    }
+    if limit is not None:
+        panels["mask"] = mask_picture(thresholds.reading.score_map(finding.difference), limit)
+    if has_truth:
+        panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
+    said = f"{CLASS_NAMES[finding.label]}; P(disease) {finding.probability:.2f}"
+    wrong = "" if row["predicted"] == finding.label else "taken for the other class"
+    return Card(printable(row["file"]), row["anomaly_score"], said, wrong, panels)
+
+
+def write_results(results: Path, rows: list[Row], about: dict) -> tuple[np.ndarray, Figure]:
+    """Write the numbers and the ROC curves. Returns the confusion matrix and these curves."""
     labels = np.array([row["class"] for row in rows])
     scores = {
         name: np.array([row[key] for row in rows])
         for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
     }
-    save_figure(roc_figure(labels, scores), results / "roc.png")
+    roc = roc_figure(labels, scores)
+    save_figure(roc, results / "roc.png")
+    confusion = metrics.confusion(labels, np.array([row["predicted"] for row in rows]))
+    counted = {"rows": "true", "columns": "predicted", "counts": confusion.tolist()}
+    write_json(results / "metrics.json", without_nan({**about, "confusion_matrix": counted}))
     write_csv(results / "metrics.csv", rows)
-    return metrics.confusion(labels, np.array([row["predicted"] for row in rows]))
+    return confusion, roc
 
 
 def summarise(rows: list[Row]) -> dict[str, dict]:
@@ -255,7 +310,24 @@ def title_of(name: str) -> str:
 def interval_text(entry: dict) -> str:
     if math.isnan(entry["value"]):
         return "undefined"
-    return f"{entry['value']:.4f} [{entry['low']:.4f}, {entry['high']:.4f}] ({entry['n']} images)"
+    value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}] ({entry['n']} images)"
+
+
+def decimals(value: float) -> str:
+    """Four decimals; two significant digits of what these would make a zero."""
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def report_rows(summary: dict[str, dict]) -> list[tuple[str, str, str, int]]:
+    """The table of the report: title, value, 95 % interval, images."""
+    rows = []
+    for name, entry in summary.items():
+        value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
+        rows.append((title_of(name), value, f"{low} to {high}", entry["n"]))
+    return rows
 
 
 def print_table(table: dict[str, str]) -> None:
@@ -271,10 +343,10 @@ def print_confusion(confusion: np.ndarray) -> None:
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
-    fields = ["file", "class", "predicted", "probability", "anomaly_score"]
+    fields = ["file", "class", "predicted", "probability", "anomaly_score", "map"]
     fields += [name for name in PER_IMAGE if any(name in row for row in rows)]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fields)
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))

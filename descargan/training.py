@@ -34,14 +34,17 @@ from descargan.data import (
     random_stream,
     shuffled_batches,
 )
+from descargan.device import enough_memory
 from descargan.distributed import Process, average, largest
 from descargan.errors import UserError, warn
 from descargan.evaluation import example_batch, sign_of_disease, translate_examples, validate
 from descargan.figures import example_figure, save_figure
 from descargan.files import write_atomically, write_json
+from descargan.likeness import keep_likeness
 from descargan.logistic import logistic_step
 from descargan.models import build_networks
 from descargan.options import Options, as_json
+from descargan.reading import keep_reading
 from descargan.steps import Batch, Terms, TrainingState, train_step
 from descargan.translator import Translator, averaged_flips
 
@@ -70,6 +73,7 @@ class Training:
         self.images = ImageDataset.open(options, "train")
         self.validation = ImageDataset.open(options, "validate")
         self.fingerprint = self.images.fingerprint()
+        self.content = self.images.content_fingerprint()
         self.whole_batch = options.batch_size * process.world
         self.per_epoch = len(self.batches_of(0))
         if not self.per_epoch:
@@ -117,13 +121,15 @@ class Training:
                 f"{self.length} iterations are fewer than --critic-steps "
                 f"{self.options.critic_steps}: the generator takes no step; pass more --epochs"
             )
+        keep_likeness(self.run.likeness, self.images, self.validation)
         if self.state.iteration == 0:
             self.check_on_validation()  # the untrained networks, to compare with
 
     def load_fitting_state(self) -> dict:
         """The state to go on from. Raises UserError where it is of other images or batches."""
         state = self.run.load_state()
-        if state["fingerprint"] != self.fingerprint:
+        same = state["fingerprint"] == self.fingerprint
+        if not same or state.get("content", self.content) != self.content:
             raise UserError(
                 f"{self.run.state} was trained on other images than --dataset-path holds now: "
                 "restore them, or train into another --save-dir"
@@ -138,7 +144,8 @@ class Training:
 
     def save(self) -> None:
         if self.process.is_first:
-            about = {"fingerprint": self.fingerprint, "whole_batch": self.whole_batch}
+            about = {"fingerprint": self.fingerprint, "content": self.content}
+            about["whole_batch"] = self.whole_batch
             self.run.save({**about, **self.state.state_dict()})
 
     def record(self, kind: str, values: dict[str, float]) -> None:
@@ -155,13 +162,16 @@ class Training:
         options, state = self.options, self.state
         networks = (state.averaged, state.discriminator.network)
         translator = Translator(*networks, self.device, averaged_flips(options))
-        if hasattr(state.averaged, "sign") and state.iteration:
-            state.averaged.sign.fill_(sign_of_disease(translator, self.validation, options))
+        if options.networks == "compact":
+            batch_size = options.batch_size
+            translator.sign = sign_of_disease(translator, self.validation, batch_size)
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
+        keep_reading(self.run.reading, "last", values, translator.sign)
         if state.iteration and values["choice"] > before:
             self.run.save_best(*state.weights())
+            keep_reading(self.run.reading, "best", values, translator.sign)
         columns = translate_examples(translator, self.examples)
         keep_examples(self.run, columns, state.iteration / self.per_epoch)
         self.dashboard.show_examples(columns)
@@ -232,11 +242,13 @@ class Training:
 def train(options: Options, device: torch.device, process: Process) -> TrainingResult:
     """Train both networks and save them to ``options.save_dir`` after each epoch.
 
-    Raises UserError where a loss is no longer finite, or the run to resume does not fit.
+    Raises UserError where a loss is no longer finite, the memory of the GPU is full, or the run to
+    resume does not fit.
     """
-    training = Training(options, device, process)
+    with enough_memory():
+        training = Training(options, device, process)
     run, state = training.run, training.state
-    with connected(options, process) as dashboard:
+    with connected(options, process) as dashboard, enough_memory():
         training.begin(dashboard)
         settings = {"total": training.length, "initial": state.iteration, "unit": "it"}
         with stop_on_signals() as stopped_by, tqdm(**settings, disable=not process.is_first) as bar:

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY
 from descargan.checkpoints import Run, load_weights
-from descargan.data import ImageDataset, find_files, load
+from descargan.data import ImageDataset, load
 from descargan.device import choose_device
 from descargan.errors import UserError
-from descargan.images import fit, read_image, scale_to_range, unfit
+from descargan.images import fit, in_unit, read_image, unfit
 from descargan.layers import evaluating
+from descargan.layout import find_files
 from descargan.maps import read, upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
+from descargan.reading import reading_of
 from descargan.settings import settle
 
 CHUNK = 10  # images of an array are translated so many at a time
@@ -39,14 +41,14 @@ class Translations(NamedTuple):
     sign: int = 0  # how the difference map is read, see maps.read
 
     @property
-    def evidence(self) -> Tensor:
-        """The score map (B, 1, H, W): |difference map|, or its part of one sign."""
+    def score_map(self) -> Tensor:
+        """How much speaks for disease (B, 1, H, W): |difference map|, or its part of one sign."""
         return read(self.difference, self.sign)
 
     @property
     def score(self) -> Tensor:
         """The anomaly score (B,): the mean of the score map."""
-        return self.evidence.mean(dim=(1, 2, 3))
+        return self.score_map.mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Result:
     the difference map, in [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where
     the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
     (under averaged flips the mean over them), else None.
-    ``probability`` of disease and ``score``, mean |difference| over the networks' own size, are
+    ``probability`` of disease and ``score``, the mean of the score map at the networks' size, are
     numbers, or arrays (B,).
     """
 
@@ -72,7 +74,7 @@ class Translator:
     """Generator and discriminator on a device, ready to translate.
 
     A translation is the mean over ``flips``, the axes of (B, C, H, W) that images are flipped along
-    before it and back after it.
+    before it and back after it. ``scaling``: how intensities of originals come to [-1, 1].
 
     >>> translator = Translator.load("save_nets/pretrained")
     >>> result = translator(array)
@@ -84,13 +86,15 @@ class Translator:
         discriminator: Discriminator,
         device: torch.device | None = None,
         flips: Sequence[Sequence[int]] = ((),),
+        scaling: str = "minmax",
     ) -> None:
         self.device = device or torch.device("cpu")
         self.generator, self.discriminator = (
             network.to(self.device, memory_format=torch.channels_last)
             for network in (generator, discriminator)
         )
-        self.flips = flips
+        self.flips, self.scaling = flips, scaling
+        self.sign = 0  # how difference maps are read, see maps.read
 
     @classmethod
     def load(
@@ -117,12 +121,9 @@ class Translator:
         for network, file in zip(networks, files, strict=True):
             load_weights(network, file)
             network.eval()
-        return cls(*networks, device, averaged_flips(options))
-
-    @property
-    def sign(self) -> int:
-        """How difference maps are read: 1 or -1 where one sign means disease, 0 where both do."""
-        return int(getattr(self.generator, "sign", 0))
+        translator = cls(*networks, device, averaged_flips(options), options.scaling)
+        translator.sign = reading_of(options).sign
+        return translator
 
     @property
     def size(self) -> int:
@@ -192,13 +193,19 @@ class Translator:
         flow = None if results[0].flow is None else np.stack([result.flow for result in results])
         return Result(**columns, flow=flow)
 
+    def as_input(self, originals: Sequence[np.ndarray]) -> Tensor:
+        """Images (H, W), each of its own size, as the networks take them: (B, 1, S, S)."""
+        fitted = [
+            in_unit(fit(image[None], self.size), self.scaling, image[None]) for image in originals
+        ]
+        return torch.stack(fitted)
+
     def translate_originals(self, originals: Sequence[np.ndarray]) -> list[Result]:
         """Translate images (H, W), each of its own size; results are of that size."""
-        fitted = [fit(image[None], self.size).astype(np.float32) for image in originals]
-        batch = self.translate(scale_to_range(torch.from_numpy(np.stack(fitted))))
+        batch = self.translate(self.as_input(originals))
         columns = [x[:, 0].cpu().numpy() for x in (batch.healthy, batch.difference)]
         columns += [batch.probability.tolist(), batch.score.tolist()]
-        flows = [None] * len(fitted) if batch.flow is None else list(batch.flow.cpu().numpy())
+        flows = [None] * len(originals) if batch.flow is None else list(batch.flow.cpu().numpy())
         results = [Result(*values) for values in zip(*columns, flows, strict=True)]
         return [at_size(r, *image.shape) for r, image in zip(results, originals, strict=True)]
 

@@ -23,8 +23,9 @@ from tornado.routing import AnyMatches, Matcher, Rule, RuleRouter
 from tornado.template import Template
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from descargan.assets import cache_folder, cached, missing_assets
+from descargan.assets import cache_folder, cached, missing_assets, refuse_offline
 from descargan.cli import Parser, port, run
+from descargan.errors import UserError
 from descargan.visdom_server import LOOPBACK, dashboard_command
 
 STATIC = "/static/"
@@ -53,7 +54,7 @@ img { max-width: 100%; }
 {{ again }} seconds and turns into the dashboard by itself. Should that fail, this command, in the
 folder of the project, fetches them:</p>
 {% else %}
-<p><strong>They could not be fetched:</strong> {{ reason or "the cache does not hold them" }}.</p>
+<p><strong>They could not be fetched:</strong> {{ reason or "no reason given" }}.</p>
 <p>This command, in the folder of the project, fetches them; this page looks again every {{ again }}
 seconds and then turns into the dashboard by itself:</p>
 {% end %}
@@ -123,6 +124,10 @@ def reason_of(fetching: asyncio.Task | None) -> str | None:
 
 async def fetch_scripts() -> str:
     """Fetch the scripts in a process of its own, which ends with this one; why that failed."""
+    try:
+        refuse_offline()
+    except UserError as error:
+        return str(error)
     process = await asyncio.create_subprocess_exec(
         *MENDING,
         stdin=asyncio.subprocess.DEVNULL,

@@ -66,6 +66,8 @@ def start_server(number: int, folder: Path, host: str = "localhost") -> subproce
 
 def stop_server(process: subprocess.Popen) -> None:
     """End a server of ours: anything that comes by its standard input ends it."""
+    if process.poll() is not None:
+        return
     try:
         process.communicate(b"end", timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:

@@ -81,9 +81,10 @@ def slices(volume: Volume, axis: str, body_share: float = 0.0) -> dict[int, np.n
     along = AXES.index(axis)
     stack = np.moveaxis(volume.array, along, 0).swapaxes(1, 2)
     spacing = spacing_of_slices(volume, axis)
-    covered = body(volume.array)
-    areas = np.moveaxis(covered, along, 0).sum(axis=(1, 2))
     numbers = numbers_in_file(volume, along)
+    areas = np.ones(len(numbers))
+    if body_share > 0:
+        areas = np.moveaxis(body(volume.array), along, 0).sum(axis=(1, 2))
     return {
         number: square_pixels(image, spacing)
         for number, image, area in zip(numbers, stack, areas, strict=True)

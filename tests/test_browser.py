@@ -1,18 +1,25 @@
-"""The dashboard's page as a browser shows it: headless Chromium on the page of a short real run."""
+"""The dashboard's page as a browser shows it: headless Chromium, with visdom's scripts and without.
+
+The scripts are those in the user's cache, where ``python -m descargan.dashboard --install-assets``
+puts them; without these, or without Chromium, these tests skip.
+"""
 
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import free_port, start
+from conftest import ROOT, TINY, free_port, start
+from test_dashboard import drawn_values, replay, wait_for, windows
 
-from descargan.assets import install_assets, missing_assets
-from descargan.dashboard import CURVES, environment
-from descargan.errors import UserError
+from descargan.assets import cache_folder, cached, missing_assets, static_folder, wanted_assets
+from descargan.dashboard import CURVES, Dashboard, environment
+from descargan.figures import save_figure
+from descargan.visdom_server import start_server, stop_server
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 READ_PLOTS = """
@@ -23,17 +30,27 @@ return [...document.querySelectorAll('.js-plotly-plot')].map(plot => ({
     ylabel: plot.layout.yaxis.title && plot.layout.yaxis.title.text,
 }));
 """
+# Packs what it is asked for from the scripts in the user's cache, once it may.
+NPM = """#!{python}
+import sys, tarfile, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from descargan.assets import wanted_assets
+while not Path({signal!r}).exists():
+    time.sleep(0.1)
+for asset in wanted_assets():
+    if asset.package in sys.argv:
+        with tarfile.open(asset.archive.replace(".tgz", ".tar"), "a") as tar:
+            tar.add(Path({cache!r}) / asset.place, "package/" + asset.file)
+for path in Path().glob("*.tar"):
+    path.rename(path.with_suffix(".tgz"))
+"""
 
 
-@pytest.fixture
-def browser(tmp_path):
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
     if not (CHROMIUM and DRIVER):
         pytest.skip("no chromium and chromedriver: the page was not looked at")
-    if missing_assets():
-        try:
-            install_assets(None)
-        except UserError as error:
-            pytest.skip(f"the page's scripts cannot be had: {error}")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -47,8 +64,8 @@ def browser(tmp_path):
         "disable-background-networking",
         "disable-component-update",
         "disable-sync",
-        "window-size=1800,2000",
-        f"user-data-dir={tmp_path / 'profile'}",
+        "window-size=1440,2200",
+        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
     ):
         options.add_argument(f"--{argument}")
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
@@ -56,40 +73,47 @@ def browser(tmp_path):
     driver.quit()
 
 
-def test_the_page_shows_the_values_of_the_metrics_file(browser, trained):
-    port = free_port()
-    process = start("-m", "descargan.dashboard", "--replay", trained, "--port", port)
-    try:
-        env = environment(trained, "Synthetic")
-        titles = {spec[1] for spec in CURVES.values()} | {"This run", "Fixed validation batch"}
-        deadline = time.monotonic() + 90
-        plots, text = [], ""
-        while time.monotonic() < deadline:
-            try:
-                browser.get(f"http://localhost:{port}/env/{env}")
-                time.sleep(3)
-                plots = browser.execute_script(READ_PLOTS)
-                text = browser.find_element("tag name", "body").text
-            except Exception:
-                time.sleep(1)
-            if len(plots) > len(CURVES) and all(title in text for title in titles):
-                break
-        shots = Path(os.environ.get("SCREENSHOTS", browser.capabilities["chrome"]["userDataDir"]))
-        shots.mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(str(shots / "dashboard.png"))
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-    assert [title for title in titles if title not in text] == []
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """A machine on which visdom's page has no scripts, for the programs that the test starts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    if not missing_assets():
+        pytest.skip("visdom's scripts are installed in its package")
+    return tmp_path / "caches"
 
-    history = [
-        json.loads(x) for x in (trained / "metrics_synthetic.jsonl").read_text().splitlines()
-    ]
+
+def text_of(browser):
+    return browser.find_element("tag name", "body").text
+
+
+def keep_picture(browser, name):
+    """Write a picture of the page into the folder that SCREENSHOTS names, if it names one."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+def test_the_page_shows_the_values_of_the_metrics_file(browser, trained):
+    if missing_assets():
+        pytest.skip("no scripts: python -m descargan.dashboard --install-assets")
+    port = free_port()
+    process, _ = replay(trained, port)
+    shown = Dashboard()
+    shown.number, shown.env = port, environment(trained, "Synthetic")
+    wait_for(lambda: windows(shown))
+    browser.get(f"http://localhost:{port}/env/{shown.env}")
+    titles = {plot.title for plot in CURVES.values()} | {"This run", "Fixed validation batch"}
+    wait_for(lambda: not [title for title in titles if title not in text_of(browser)], 60)
+    plots = wait_for(lambda: len(p := browser.execute_script(READ_PLOTS)) > len(CURVES) and p)
+    keep_picture(browser, "dashboard")
+    process.terminate()
+    process.wait(timeout=30)
+
+    lines = (trained / "metrics_synthetic.jsonl").read_text().splitlines()
     drawn = {curve["name"]: curve for plot in plots for curve in plot["curves"]}
-    for kind, _, _, _, names in CURVES.values():
-        for name in names:
-            known = [r[name] for r in history if r["kind"] == kind and r.get(name) is not None]
-            plotted = [y for y in drawn[name.removeprefix("accuracy ")]["y"] if y is not None]
+    for window in CURVES:
+        for name, known in drawn_values(map(json.loads, lines), window).items():
+            plotted = [y for y in drawn[name]["y"] if y is not None]
             np.testing.assert_allclose(plotted, known, rtol=1e-6, err_msg=name)
     assert {(p["xlabel"], bool(p["ylabel"])) for p in plots if p["curves"][0]["name"]} <= {
         ("iteration", True),
@@ -97,3 +121,52 @@ def test_the_page_shows_the_values_of_the_metrics_file(browser, trained):
     }
     (heat,) = [c for plot in plots for c in plot["curves"] if c["type"] == "heatmap"]
     assert (heat["zmin"], heat["zmax"]) == (-1, 1)
+
+
+def test_without_scripts_the_page_shows_the_newest_examples(browser, empty_cache, tmp_path):
+    from matplotlib.figure import Figure
+
+    port, run = free_port(), tmp_path / "run"
+    server = start_server(port, run / "dashboard")
+    save_figure(Figure(figsize=(2, 1), dpi=100), run / "examples_synthetic.png")
+    browser.get(f"http://localhost:{port}/env/any")
+    keep_picture(browser, "plain-page")
+    assert "--install-assets" in text_of(browser)
+    assert "could not be fetched" in text_of(browser)
+    picture = browser.find_element("tag name", "img")
+    assert int(picture.get_property("naturalWidth")) > 100
+    stop_server(server)
+
+
+def test_scripts_that_come_while_training_runs_turn_the_page_into_the_dashboard(
+    browser, synthetic, tmp_path, monkeypatch
+):
+    if not all(cached(asset.place) for asset in wanted_assets()):
+        pytest.skip("no scripts: python -m descargan.dashboard --install-assets")
+    before, signal = sorted(static_folder().rglob("*")), tmp_path / "npm may go on"
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text(
+        NPM.format(
+            python=sys.executable, root=str(ROOT), signal=str(signal), cache=str(cache_folder())
+        )
+    )
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(npm.parent), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.delenv("DESCARGAN_OFFLINE")
+    port, run = free_port(), tmp_path / "run"
+    arguments = [*TINY, "--dataset-path", synthetic, "--save-dir", run, "--epochs", 10_000]
+    arguments += ["--validate-every", 1000, "--visdom", "on", "--visdom-port", port]
+    training = start("main.py", *arguments, stdout=-3, stderr=-3)
+    wait_for((run / "metrics_synthetic.jsonl").exists, 60)
+    browser.get(f"http://localhost:{port}/env/{environment(run, 'Synthetic')}")
+    assert "being fetched now" in text_of(browser)
+    signal.touch()
+    titles = ("Generator: loss terms", "This run", "Fixed validation batch")
+    wait_for(lambda: all(title in text_of(browser) for title in titles), 60)
+    assert wait_for(lambda: len(browser.execute_script(READ_PLOTS)) >= 4)
+    time.sleep(1)
+    keep_picture(browser, "appeared")
+    assert training.poll() is None
+    assert sorted(static_folder().rglob("*")) == before

@@ -1,6 +1,9 @@
 """The dashboard, with real visdom servers on free ports, and all that can go wrong with one."""
 
+import base64
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,10 +12,22 @@ import time
 
 import numpy as np
 import pytest
-from conftest import TINY, assert_refused, free_port, program, start, succeed
+import requests
+from conftest import ROOT, TINY, assert_refused, free_port, program, start, succeed
 from visdom import Visdom
 
-from descargan.dashboard import CURVES, MAX_POINTS, Curve, Dashboard, connect, environment
+from descargan.dashboard import (
+    CURVES,
+    MAX_POINTS,
+    Curve,
+    Dashboard,
+    connect,
+    environment,
+    find_run,
+    plot_of,
+)
+from descargan.errors import UserError
+from descargan.visdom_server import start_server, stop_server
 
 
 @pytest.fixture
@@ -40,9 +55,30 @@ def wait_for(condition, seconds=30):
 
 
 def record(iteration, kind="losses"):
-    names = [name for spec in CURVES.values() if spec[0] == kind for name in spec[4]]
+    names = [name for plot in CURVES.values() if plot.kind == kind for name in plot.names]
+    names += [f"{player}/adversarial" for player in ("critic", "generator") if kind == "losses"]
     values = {name: iteration + i / 10 for i, name in enumerate(names)}
     return {"kind": kind, "iteration": iteration, "epoch": iteration / 10, **values}
+
+
+def drawn_values(history, window):
+    """What a window draws of the lines of a metrics file: name in the legend: values."""
+    values = {}
+    for line in history:
+        for name, value in line.items():
+            if plot_of(line["kind"], name) == window and value is not None:
+                values.setdefault(name.removeprefix("accuracy "), []).append(value)
+    return values
+
+
+def test_losses_are_drawn_by_their_names():
+    assert plot_of("losses", "generator/identity") == "cycle"
+    assert plot_of("losses", "critic/a new loss") == "critic"
+    assert plot_of("losses", "generator/a new loss") == "generator"
+    assert plot_of("losses", "somebody/a new loss") is None
+    assert plot_of("validation", "generator/identity") is None
+    for name in ("kind", "iteration", "epoch"):
+        assert plot_of("losses", name) is plot_of("validation", name) is None
 
 
 def test_a_training_run_draws_every_window_and_keeps_it_on_disk(synthetic, tmp_path):
@@ -56,13 +92,14 @@ def test_a_training_run_draws_every_window_and_keeps_it_on_disk(synthetic, tmp_p
     saved = json.loads((run / "dashboard" / f"{env}.json").read_text())["jsons"]
     assert saved.keys() == {*CURVES, "options", "examples", "maps"}
     history = [json.loads(x) for x in (run / "metrics_synthetic.jsonl").read_text().splitlines()]
-    for window, (kind, title, _, _, names) in CURVES.items():
-        assert saved[window]["title"] == title
-        drawn = saved[window]["content"]["data"]
-        assert len(drawn) == len(names)
-        for curve, name in zip(drawn, names, strict=True):
-            known = [r[name] for r in history if r["kind"] == kind and r.get(name) is not None]
-            plotted = [y for y in curve["y"] if y is not None]
+    assert max(saved, key=lambda window: saved[window]["i"]) == "options"
+    for window, plot in CURVES.items():
+        assert saved[window]["title"] == plot.title
+        values = drawn_values(history, window)
+        curves = {curve["name"]: curve["y"] for curve in saved[window]["content"]["data"]}
+        assert curves.keys() == values.keys() >= {n.removeprefix("accuracy ") for n in plot.names}
+        for name, known in values.items():
+            plotted = [y for y in curves[name] if y is not None]
             np.testing.assert_allclose(plotted, known, rtol=1e-6)
     assert "learning_rate" in saved["options"]["content"]
     heat = saved["maps"]["content"]["data"][0]
@@ -132,19 +169,29 @@ def test_a_server_killed_in_mid_training_is_only_missed(dashboard, capsys):
     dashboard.close()
 
 
-def test_a_server_that_comes_back_gets_all_curves_again(tmp_path):
+def test_a_server_that_comes_back_gets_everything_again(tmp_path, capsys):
     port = free_port()
-    first = connect("on", "http://localhost", port, "env", tmp_path)
+    first = connect("on", "http://localhost", port, "env", tmp_path / "dashboard")
+    first.describe({"options": {"seed": 0}, "versions": {}})
     first.add(record(1))
     wait_for(lambda: "critic" in windows(first))
     first.server.kill()
     first.server.wait()
-    second = connect("on", "http://localhost", port, "env", tmp_path)
     first.add(record(2))
-    wait_for(lambda: "critic" in windows(second))
+    wait_for(lambda: "is gone" in capsys.readouterr().err)
+    second = connect("on", "http://localhost", port, "env", tmp_path / "dashboard")
+    wait_for(lambda: windows(second).keys() >= {"critic", "options"})
     assert windows(second)["critic"]["content"]["data"][0]["x"] == [1, 2]
     second.close()
     first.close()
+
+
+def test_the_options_come_last_whatever_comes_after_them(dashboard):
+    dashboard.describe({"options": {"seed": 0}, "versions": {}})
+    wait_for(lambda: "options" in windows(dashboard))
+    dashboard.add(record(1))
+    shown = wait_for(lambda: (w := windows(dashboard)).keys() >= {"critic", "options"} and w)
+    assert max(shown, key=lambda window: shown[window]["i"]) == "options"
 
 
 @pytest.fixture
@@ -202,33 +249,116 @@ def test_environments_are_one_per_run(tmp_path):
     )
 
 
-def test_replay_shows_a_finished_run(trained):
+@pytest.fixture
+def without_visdom(monkeypatch):
+    monkeypatch.setattr("descargan.dashboard.find_spec", lambda _: None)
+
+
+def test_without_visdom_training_goes_on_with_one_sentence(without_visdom, tmp_path, capsys):
+    assert connect("auto", "http://localhost", free_port(), "env", tmp_path).url is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "visdom is not installed: pip install" in line
+    with pytest.raises(UserError, match="visdom is not installed"):
+        connect("on", "http://localhost", free_port(), "env", tmp_path)
+
+
+def test_the_module_imports_nothing_of_visdom():
+    code = (
+        "import sys, descargan.dashboard\n"
+        "sys.exit(bool({'visdom', 'tornado', 'requests'} & sys.modules.keys()))"
+    )
+    assert start("-c", code).wait(timeout=60) == 0
+
+
+def test_the_address_comes_with_the_command_that_shows_the_run_again(tmp_path, capsys):
+    connect("on", "http://localhost", free_port(), "env", tmp_path / "my run" / "dashboard").close()
+    command = capsys.readouterr().out.splitlines()[1]
+    assert command.endswith(f"-m descargan.dashboard --replay '{tmp_path / 'my run'}'")
+
+
+@pytest.fixture
+def plain_page(tmp_path, monkeypatch):
+    """The address of a server whose machine has no scripts and may not fetch any."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     port = free_port()
-    arguments = ("-m", "descargan.dashboard", "--replay", trained, "--port", port)
+    server = start_server(port, tmp_path / "run" / "dashboard")
+    yield f"http://localhost:{port}"
+    stop_server(server)
+
+
+def test_a_page_without_scripts_says_what_is_missing_and_how_to_mend_it(plain_page, tmp_path):
+    page = requests.get(f"{plain_page}/env/any").text
+    assert "js/plotly-plotly.min.js" in page
+    assert "DESCARGAN_OFFLINE is set" in page
+    assert "-m descargan.dashboard --install-assets</pre>" in page
+    assert "There are none yet" in page
+    assert "<script" not in page
+    for name, content in (("old", b"old picture"), ("new", b"new picture")):
+        (tmp_path / "run" / f"examples_{name}.png").write_bytes(content)
+    os.utime(tmp_path / "run" / "examples_old.png", (0, 0))
+    page = requests.get(plain_page).text
+    assert f"data:image/png;base64,{base64.b64encode(b'new picture').decode()}" in page
+    client = Visdom(port=int(plain_page.rpartition(":")[2]), use_incoming_socket=False)
+    assert client.text("it is drawn all the same", win="w") == "w"
+
+
+def test_a_server_ends_with_the_program_that_started_it(tmp_path):
+    port = free_port()
+    code = (
+        "from pathlib import Path; from descargan.visdom_server import start_server; "
+        f"start_server({port}, Path({str(tmp_path)!r})); print('up', flush=True); input()"
+    )
+    process = start("-c", code, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "up\n"
+    process.kill()
+    wait_for(lambda: is_free(port))
+
+
+def is_free(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) != 0
+
+
+def replay(folder, port):
+    """Start a replay and wait until it shows the run."""
+    arguments = ("-m", "descargan.dashboard", "--replay", folder, "--port", port)
     process = start(*arguments, stdout=subprocess.PIPE)
-    try:
-        for line in process.stdout:
-            if "press Ctrl-C" in line:
-                break
-        shown = Dashboard()
-        shown.number, shown.env = port, environment(trained, "Synthetic")
+    lines = [line for line in iter(process.stdout.readline, "press Ctrl-C to end\n") if line]
+    assert process.poll() is None
+    return process, lines
 
-        def drawn():
-            try:
-                found = windows(shown)
-            except Exception:
-                return None
-            return found if found.keys() >= {*CURVES, "examples", "maps", "options"} else None
 
-        found = wait_for(drawn, 60)
-        assert len(found["critic"]["content"]["data"][0]["x"]) == 6
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+def test_replay_shows_a_finished_run_and_leaves_nothing(trained):
+    port, before = free_port(), sorted(trained.rglob("*"))
+    process, lines = replay(trained, port)
+    shown = Dashboard()
+    shown.number, shown.env = port, environment(trained, "Synthetic")
+    assert lines == [f"dashboard: http://localhost:{port}/env/{shown.env}\n"]
+    wanted = {*CURVES, "examples", "maps", "options"}
+    found = wait_for(lambda: (w := windows(shown)).keys() >= wanted and w, 60)
+    assert len(found["critic"]["content"]["data"][0]["x"]) == 6
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    assert is_free(port)
+    assert sorted(trained.rglob("*")) == before
+
+
+def test_a_fresh_clone_replays_the_run_that_comes_with_it(tmp_path, capsys):
+    shutil.copytree(ROOT / "save_nets" / "pretrained", tmp_path / "save_nets" / "pretrained")
+    files = find_run(tmp_path / "save_nets")
+    assert files.folder == tmp_path / "save_nets" / "pretrained"
+    assert files.read_metrics()
+    assert "comes with the project" in capsys.readouterr().out
+
+
+def test_a_folder_with_several_runs_is_asked_which(tmp_path):
+    for name in ("chexpert", "synthetic"):
+        (tmp_path / f"metrics_{name}.jsonl").touch()
+    with pytest.raises(UserError, match="chexpert and synthetic: pass one to --dataset"):
+        find_run(tmp_path)
+    assert find_run(tmp_path, "Chexpert").metrics == tmp_path / "metrics_chexpert.jsonl"
 
 
 def test_replay_of_nothing_is_refused(tmp_path):
-    process = start("-m", "descargan.dashboard", "--replay", tmp_path, stderr=-1)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "holds no metrics" in error
+    with pytest.raises(UserError, match="holds no metrics of a run: see --replay and --dataset"):
+        find_run(tmp_path)

@@ -21,7 +21,9 @@ def write(path, array=None, **changes):
 
 def folder_of(root, healthy="healthy", diseased="diseased", split="train", suffix=".npy"):
     for name in (healthy, diseased):
-        write(root / split / name / f"0{suffix}", np.random.default_rng(0).random((64, 64)))
+        array = np.random.default_rng(0).random((64, 64))
+        array = array if suffix == ".npy" else (255 * array).astype(np.uint8)
+        write(root / split / name / f"0{suffix}", array)
     return root
 
 
@@ -248,3 +250,94 @@ def test_fingerprint_tells_data_sets_apart(synthetic, tmp_path):
     assert dataset(synthetic).fingerprint() == dataset(synthetic).fingerprint()
     other = dataset(folder_of(tmp_path))
     assert other.fingerprint() != dataset(synthetic).fingerprint()
+
+
+# Masks beside the classes, and robust scaling
+
+
+@pytest.fixture
+def outlined(tmp_path):
+    """Own pictures of 64 x 64; in each split the diseased one has a mask of a quarter."""
+    for split in ("train", "validate", "test"):
+        folder_of(tmp_path, split=split, suffix=".png")
+        for name in ("healthy", "diseased"):
+            (tmp_path / split / name / "0.png").rename(tmp_path / split / name / f"{name}.png")
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:32, :32] = 255
+        write(tmp_path / split / "masks" / "diseased.png", mask)
+    return tmp_path
+
+
+def folder_of_pictures(root):
+    return dataset(root, kind="Folder", split="test")
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "percentile"])
+def test_a_mask_beside_the_classes_is_the_ground_truth(outlined, scaling):
+    files = ImageDataset("Folder", outlined, "test", 64, scaling=scaling)
+    assert files.has_truth
+    _, truth, classes = files.__getitems__([0, 1])
+    assert classes.tolist() == [0, 1]
+    assert not truth[0].any()
+    assert truth[1].sum() == 32 * 32
+    assert truth[1, 0, :32, :32].min() == 1
+
+
+def test_training_never_sees_a_mask(outlined, monkeypatch):
+    monkeypatch.setattr(data, "read_mask", lambda path: pytest.fail(f"{path} was read"))
+    files = dataset(outlined, kind="Folder", split="train")
+    assert not files.has_truth
+    assert not files.__getitems__([0, 1])[1].any()
+
+
+def test_a_mask_of_no_image_is_named(outlined):
+    write(outlined / "test" / "masks" / "other.png", np.zeros((64, 64), np.uint8))
+    with pytest.raises(UserError, match=r"other\.png is of no image"):
+        folder_of_pictures(outlined)
+
+
+def test_a_mask_of_another_size_than_its_image_is_named(outlined):
+    write(outlined / "test" / "masks" / "diseased.png", np.zeros((32, 64), np.uint8))
+    with pytest.raises(UserError, match=r"32 x 64 pixels, its image 64 x 64"):
+        folder_of_pictures(outlined)
+
+
+def test_a_marker_costs_the_anatomy_no_contrast_with_percentiles(tmp_path):
+    """One block of the greatest value: by the extremes what is left spans a sixteenth."""
+    folder_of(tmp_path, split="test")
+    image = np.random.default_rng(1).integers(0, 4096, (64, 64)).astype(np.uint16)
+    image[2:6, 2:6] = 65535
+    for name in ("healthy", "diseased"):
+        write(tmp_path / "test" / name / "0.npy", image)
+    spans = {}
+    for scaling in ("minmax", "percentile"):
+        images, _, _ = ImageDataset("Folder", tmp_path, "test", 64, scaling=scaling)[0]
+        assert images.abs().max() <= 1
+        spans[scaling] = float(images[0, 10:].max() - images[0, 10:].min())
+    assert spans["minmax"] < 0.13
+    assert spans["percentile"] > 1
+
+
+def test_the_content_fingerprint_tells_changed_pixels_of_small_and_large_files(tmp_path):
+    folder_of(tmp_path)
+    path = tmp_path / "train" / "healthy" / "0.npy"
+    for size in (64, 256):
+        np.save(path, np.zeros((size, size), np.float32))
+        files = dataset(tmp_path, kind="Folder")
+        before = files.fingerprint(), files.content_fingerprint()
+        np.save(path, np.full((size, size), 0.5, np.float32))
+        assert files.fingerprint() == before[0]
+        assert files.content_fingerprint() != before[1]
+
+
+def test_hidden_copies_are_passed_over_and_other_files_are_said(tmp_path, capsys):
+    folder_of(tmp_path, suffix=".png")
+    folder = tmp_path / "train" / "healthy"
+    (folder / "._0.png").write_bytes(b"Mac OS X")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / "notes.txt").write_text("x")
+    (folder / "more").mkdir()
+    assert len(dataset(tmp_path, kind="Folder")) == 2
+    said = capsys.readouterr().err
+    assert "healthy: 1 images taken, passed over: 1 folder, 1 .txt" in said
+    assert "Mac" not in said

@@ -16,6 +16,7 @@ from descargan.dicom import read_identity
 from descargan.errors import UserError
 from descargan.images import is_image, read_image, read_slices
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 FIRST_CR = FOLDER / "dicomdirtests" / "77654033" / "CR1" / "6154"  # MONOCHROME1
 

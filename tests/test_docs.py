@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import tomllib
+from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import descargan
-from descargan import dashboard, data, metrics
+from descargan import data, metrics
 from descargan.arguments import build_parser
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +37,7 @@ DOCUMENTS += [*sorted((ROOT / "save_nets").rglob("*.md")), ROOT / "benchmarks" /
 SMALLER = {
     "create_synthetic_dataset.py": "--image-size 64 --train 3 --validate 2 --test 2 --workers 1",
     "prepare_folders.py": "--image-size 64 --workers 1 --shares 4 3 3",
+    "prepare_table.py": "--image-size 64 --workers 1 --shares 4 3 3",
     "prepare_chexpert.py": "--image-size 64 --workers 1 --shares 4 3 3",
     "main.py": "--image-size 64 --base-filters 2 --critic-filters 2 --epochs 1 --visdom off",
     "main.py --mode test": "--visdom off",
@@ -46,15 +48,12 @@ RESAMPLES = 20  # of the bootstrap, in place of 1000
 # A block with such a line wants another machine or hours: it is held against programs and files.
 ELSEWHERE = r"(make |pip |torchrun |srun |#SBATCH |python -m (venv|descargan\.)|.*benchmark)"
 
-PARSERS = {
-    "main.py": build_parser,
-    "descargan.dashboard": dashboard.build_parser,
-    **{
-        script: importlib.import_module(Path(script).stem).build_parser
-        for script in SMALLER
-        if script.endswith(".py") and script != "main.py"
-    },
-}
+PROGRAMS = [*(command for command in SMALLER if " " not in command), "descargan.dashboard"]
+
+
+def parser_of(program: str) -> ArgumentParser:
+    module = "descargan.arguments" if program == "main.py" else program.removesuffix(".py")
+    return importlib.import_module(module).build_parser()
 
 
 class Block(NamedTuple):
@@ -178,7 +177,7 @@ def check_command(line: str) -> None:
         case ["python", script, *rest] if script.startswith("benchmarks/"):
             check_benchmark(script, rest)
         case ["python", "-m", script, *rest] | ["python", script, *rest]:
-            PARSERS[script]().parse_args(rest)
+            parser_of(script).parse_args(rest)
         case _:
             raise AssertionError(f"nothing holds this line: {line}")
 
@@ -279,7 +278,7 @@ def anchors(document: Path) -> set[str]:
 
 @each_document
 def test_options_and_programs_that_the_prose_names_exist(document):
-    known = {name for parser in PARSERS.values() for name in parser()._option_string_actions}
+    known = {name for program in PROGRAMS for name in parser_of(program)._option_string_actions}
     known |= set(get_args_parser()._option_string_actions)
     prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
     for code in re.findall(r"`([^`]+)`", prose):

@@ -233,6 +233,19 @@ def test_several_pages_of_a_tiff_are_slices_without_previews(tmp_path):
     np.testing.assert_array_equal(pages[1].image[0], array // 2)
 
 
+def test_pages_that_form_a_circle_are_read_once(tmp_path):
+    array = pattern()
+    tifffile.imwrite(tmp_path / "a.tif", [array, array // 2], photometric="minisblack")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        first, second = (page.offset for page in file.pages)
+        tags = len(file.pages[1].aspage().tags)
+    end = second + 2 + 12 * tags
+    content[end : end + 4] = struct.pack("<I", first)
+    (tmp_path / "a.tif").write_bytes(content)
+    assert len(list(read_slices(tmp_path / "a.tif"))) == 2
+
+
 def test_an_animation_is_refused(tmp_path):
     frames = [Image.fromarray(pattern(dtype=np.uint8) // n) for n in (1, 2, 3)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, TINY, assert_refused, program, start, succeed
 
 import create_synthetic_dataset
-from descargan import metrics, training
+from descargan import metrics, reading, training
 from descargan.checkpoints import write_file
 from descargan.options import FIELDS, RECIPES
 
@@ -110,6 +110,17 @@ def test_a_signal_saves_in_mid_epoch_and_the_run_goes_on_bit_for_bit(
     assert 1 <= state["iteration"] < 6
     succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off", "--log-every", 1)
     assert_same_run(trained, tmp_path)
+
+
+def test_a_run_does_not_go_on_with_images_whose_pixels_changed(synthetic, tmp_path):
+    """Names and sizes are the same; only the content tells."""
+    shutil.copytree(synthetic, tmp_path / "set")
+    common = ["--dataset-path", tmp_path / "set", "--save-dir", tmp_path / "run"]
+    succeed(*TRAIN, *common, "--epochs", 1)
+    path = tmp_path / "set" / "train" / "healthy" / "0000.npy"
+    np.save(path, np.load(path)[:, ::-1])
+    result = program("main.py", "--resume", *common, "--epochs", 2, "--visdom", "off")
+    assert_refused(result, "other images")
 
 
 def test_resume_auto_starts_where_there_is_nothing_to_resume(synthetic, tmp_path):
@@ -228,7 +239,8 @@ def test_the_best_weights_are_those_of_the_epoch_with_the_highest_choice(
 ):
     """Of the choices 0.2, 0.7, 0.5 the second is kept; the untrained network is no candidate."""
     choices = iter([0.9, 0.2, 0.7, 0.5])
-    monkeypatch.setattr(training, "validate", lambda *_: {"choice": next(choices)})
+    of_maps = dict.fromkeys(reading.NUMBERS, 0.5)
+    monkeypatch.setattr(training, "validate", lambda *_: {"choice": next(choices), **of_maps})
     common = ["--dataset-path", synthetic, "--save-dir"]
     succeed(*TRAIN, *common, tmp_path / "run", "--epochs", 3)
     monkeypatch.undo()
@@ -291,7 +303,8 @@ def test_a_test_with_no_run_takes_the_weights_of_the_project_and_makes_its_data(
     result = succeed("main.py", "--mode", "test", "--visdom", "off")
     assert "come with the project" in result.stdout
     assert json.loads(Path("warp-set-64/dataset.json").read_text())["image_size"] == 64
-    assert json.loads(Path("results/metrics.json").read_text())["weights"] == "save_nets/pretrained"
+    found = json.loads(Path("results/pretrained/test/metrics.json").read_text())
+    assert found["weights"] == "save_nets/pretrained"
     assert {p.name for p in Path("save_nets").iterdir()} == {"pretrained"}
 
 

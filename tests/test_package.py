@@ -84,20 +84,28 @@ def imported(path):
 
 def test_the_package_imports_what_it_declares_and_no_script():
     extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
-    declared = names([*PROJECT["dependencies"], *extras])
+    declared, used = names([*PROJECT["dependencies"], *extras]), set()
     distributions = packages_distributions()
     for path in (ROOT / "descargan").rglob("*.py"):
         for module in set(imported(path)) - set(sys.stdlib_module_names) - {"descargan"}:
             found = names(distributions.get(module, [module]))
             assert found & declared, f"{path.name} imports {module}"
+            used |= found
+    assert names(PROJECT["dependencies"]) <= used
 
 
-def test_make_installs_what_the_package_depends_on():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    required = names(line for line in lines if not line.startswith("#"))
-    assert names([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dashboard"]]) <= (
-        required
-    )
+@pytest.mark.parametrize(
+    ("file", "extra"), [("requirements.txt", "dashboard"), ("requirements-medical.txt", "medical")]
+)
+def test_files_of_requirements_and_the_package_ask_for_the_same_versions(file, extra):
+    lines = [line.partition("#")[0] for line in (ROOT / file).read_text().splitlines()]
+    required = {line.strip().replace('"', "'") for line in lines}
+    assert set(PROJECT["optional-dependencies"][extra]) <= required
+    if extra == "dashboard":
+        pinned = {line for line in required if line.startswith("torch")}
+        assert {
+            line for line in PROJECT["dependencies"] if "torch" not in line
+        } <= required - pinned
 
 
 def test_the_citation_names_this_version_and_the_licence():

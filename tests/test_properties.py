@@ -17,6 +17,7 @@ import create_synthetic_dataset as synthetic
 from descargan import data, metrics
 from descargan.errors import UserError
 from descargan.images import fit, read_image, scale_to_range, unfit
+from descargan.scaling import intensity_range, scale
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 finite = st.floats(-1e3, 1e3, width=32)
@@ -118,6 +119,26 @@ def test_any_8_bit_picture_is_read_exactly(tmp_path_factory, array, kind):
     path = tmp_path_factory.mktemp("picture") / f"a.{kind.lower()}"
     Image.fromarray(array).save(path, kind)
     np.testing.assert_array_equal(read_image(path)[0], array)
+
+
+@FEW
+@given(
+    arrays(np.float32, (9, 7), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    st.sampled_from(["minmax", "percentile"]),
+)
+def test_any_finite_image_stays_finite_up_to_the_network(tmp_path_factory, array, scaling):
+    path = tmp_path_factory.mktemp("array") / "a.npy"
+    np.save(path, array)
+    try:
+        image = read_image(path)
+    except UserError as error:
+        assert "holds no data" in str(error)  # noqa: PT017
+        return
+    scaled = scale(image, *intensity_range(image, scaling))
+    for fitted in (fit(image, 16), fit(scaled, 16)):
+        handed_on = scale_to_range(torch.tensor(fitted)[None])
+        assert torch.isfinite(handed_on).all()
+        assert handed_on.abs().max() <= 1 + 1e-5
 
 
 def sources() -> dict[str, bytes]:

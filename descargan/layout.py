@@ -1,0 +1,131 @@
+"""The folders of a data set: which files are the images of a split, their classes and masks.
+
+ROOT/{train,validate,test}/{healthy class, other class}/image files, and masks/ beside the two
+classes where there are outlines; folder names in any case.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from descargan import DISEASED, HEALTHY
+from descargan.errors import FileError, UserError, warn
+from descargan.images import is_image
+from descargan.kinds import PICTURES, Kind
+from descargan.names import ENDINGS, PREDICTIONS
+from descargan.scanning import is_hidden, scan
+
+HEALTHY_NAMES = frozenset(
+    {"healthy", "healthy control", "healthy controls", "control", "controls"}
+    | {"normal", "normals", "no finding", "no findings"}
+)
+MASKS = "masks"
+
+
+def find_images(
+    root: Path, split: str, kind: Kind, healthy_class: str | None = None
+) -> tuple[list[Path], list[int]]:
+    """Paths of a split, sorted within healthy then diseased, and their classes.
+
+    What is passed over is said. Raises UserError, which names the folder at fault.
+    """
+    folder = find_split(root, split)
+    paths, classes = [], []
+    directories = class_folders(folder, healthy_class)
+    for c, directory in zip((HEALTHY, DISEASED), directories, strict=True):
+        found, passed_over = [], Counter()
+        for path in sorted(directory.iterdir()):
+            if is_hidden(path.name):
+                continue
+            if path.suffix.lower() == kind.suffixes if kind.prepared else is_image(path):
+                found.append(path)
+            else:
+                passed_over["folder" if path.is_dir() else path.suffix or "no suffix"] += 1
+        if not found:
+            raise FileError(f"{directory} holds no image ({kind.suffixes}): both classes need some")
+        if passed_over:
+            others = ", ".join(f"{number} {what}" for what, number in passed_over.most_common())
+            warn(f"{directory}: {len(found)} images taken, passed over: {others}")
+        paths += found
+        classes += [c] * len(found)
+    return paths, classes
+
+
+def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:
+    """The mask of each image that has one, by its index: SPLIT/masks/NAME of any picture type.
+
+    NAME is that of the image, or CLASS/NAME. Raises UserError for a mask of no image.
+    """
+    folders = [p for p in subfolders(find_split(root, split)) if p.name.lower() == MASKS]
+    if not folders:
+        return {}
+    by_name: dict[str, list[int]] = {}
+    for index, path in enumerate(images):
+        by_name.setdefault(path.stem, []).append(index)
+        by_name.setdefault(f"{path.parent.name}/{path.stem}", []).append(index)
+    masks: dict[int, Path] = {}
+    for path in sorted(folders[0].rglob("*")):
+        if not is_image(path):
+            continue
+        name = path.relative_to(folders[0]).with_suffix("").as_posix()
+        found = by_name.get(name, [])
+        if len(found) != 1 or found[0] in masks:
+            problem = "is of no image" if not found else "could be of several images, or is double"
+            raise FileError(f"{path} {problem} of this split: name it as its image, or remove it")
+        masks[found[0]] = path
+    return masks
+
+
+def find_files(source: Path) -> list[Path]:
+    """A file itself, or the images below a folder, without what earlier predictions left there.
+
+    What is passed over is said. Raises UserError where there is none.
+    """
+    if source.is_file():
+        return [source]
+    found, passed_over = scan(source) if source.is_dir() else ([], [])
+    if (source / PREDICTIONS).is_file():
+        results = [path for path in found if path.name.endswith(ENDINGS)]
+        found = [path for path in found if not path.name.endswith(ENDINGS)]
+        passed_over += [(path, "result of a prediction") for path in results]
+    if passed_over:
+        reasons = Counter(reason for _, reason in passed_over).most_common()
+        warn(f"{source}: passed over " + ", ".join(f"{n} x {reason}" for reason, n in reasons))
+    if not found:
+        problem = f"holds no image ({PICTURES})" if source.is_dir() else "does not exist"
+        raise FileError(f"{source} {problem}: pass a file or a folder to --input")
+    return found
+
+
+def find_split(root: Path, split: str) -> Path:
+    """The folder of a split, in any case."""
+    if not root.is_dir():
+        raise FileError(f"{root} is no folder: pass the data set's to --dataset-path")
+    names = {"validate": ("validate", "validation", "valid", "val")}.get(split, (split,))
+    found = [p for p in subfolders(root) if p.name.lower() in names]
+    if len(found) != 1:
+        problem = "has no folder" if not found else "has several folders for"
+        raise UserError(f"{root} {problem} '{split}': it needs one each of train, validate, test")
+    return found[0]
+
+
+def class_folders(folder: Path, healthy_class: str | None) -> tuple[Path, Path]:
+    """The folders of the healthy and of the diseased class, told apart by name."""
+    folders = [p for p in subfolders(folder) if p.name.lower() != MASKS]
+    names = ", ".join(repr(p.name) for p in folders) or "none"
+    if len(folders) != 2:
+        raise UserError(f"{folder} must hold two class folders; it holds {names}")
+    wanted = HEALTHY_NAMES if healthy_class is None else {canonical(healthy_class)}
+    matches = [canonical(p.name) in wanted for p in folders]
+    if sum(matches) != 1:
+        raise UserError(
+            f"{folder} holds the class folders {names}: name the healthy one with --healthy-class"
+        )
+    return (folders[0], folders[1]) if matches[0] else (folders[1], folders[0])
+
+
+def canonical(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -1,0 +1,154 @@
+"""``report.html``: what a test or a prediction found, as one file that any browser shows.
+
+Pictures are embedded and small, so that 1,000 images stay below 20 MB; nothing is loaded from
+anywhere. The page is drawn from ``report.html.jinja``.
+"""
+
+import base64
+import heapq
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image
+
+from descargan import __version__
+from descargan.checkpoints import Run
+from descargan.figures import history_figure, png_of
+from descargan.files import write_atomically
+from descargan.names import printable
+from descargan.options import Options, as_json
+
+TEMPLATE = "report.html.jinja"
+SHOWN = 1000  # images: those of the highest anomaly scores
+SIDE = 96  # pixels of a thumbnail
+STRIP_BYTES = 12_000  # of the thumbnails of an image together, most
+QUALITIES = (85, 70, 50, 30, 10)
+GAP = 2  # white pixels between thumbnails
+
+
+class Card(NamedTuple):
+    """An image of the page: its name and score, what is said of it, a warning, and its pictures.
+
+    ``panels`` are named, grey (H, W) or RGB (H, W, 3), uint8.
+    """
+
+    name: str
+    score: float
+    said: str
+    flag: str
+    panels: dict[str, np.ndarray]
+
+
+class Gallery:
+    """The cards of the highest scores, each with its thumbnails side by side as one picture."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._kept: list[tuple[float, int, dict[str, object]]] = []
+
+    def add(self, card: Card) -> None:
+        self.number += 1
+        if len(self._kept) == SHOWN and card.score <= self._kept[0][0]:
+            return
+        drawn = card._asdict() | {"panels": list(card.panels), "strip": strip(card.panels)}
+        push = heapq.heappush if len(self._kept) < SHOWN else heapq.heapreplace
+        push(self._kept, (card.score, -self.number, drawn))
+
+    def cards(self) -> list[dict[str, object]]:
+        """From the highest score to the lowest."""
+        return [drawn for _, _, drawn in sorted(self._kept, reverse=True, key=lambda x: x[:2])]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a test adds to the page: the table of metrics and the ROC curves."""
+
+    table: Sequence[tuple[str, str, str, int]]  # name, value, 95 % interval, images
+    roc: Figure
+
+
+def write_report(
+    options: Options,
+    summary: str,
+    gallery: Gallery,
+    notes: Sequence[str],
+    measured: Measured | None = None,
+) -> Path:
+    """Write the page to ``options.results_dir``. Returns its path.
+
+    ``summary`` says in a few words what was looked at, ``notes`` in a sentence each what a reader
+    must know.
+    """
+    run = Run(options.save_dir, options.dataset)
+    history, described = run.read_metrics(), run.read_description()
+    page = (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            title="Test" if options.mode == "test" else "Prediction",
+            summary=summary,
+            notes=notes,
+            measured=measured,
+            roc=measured and embedded(png_of(measured.roc), "png"),
+            curves=history and embedded(png_of(history_figure(history)), "png"),
+            cards=gallery.cards(),
+            number=gallery.number,
+            options=as_json(options),
+            trained=described["options"],
+            versions={"descargan now": __version__, **described["versions"]},
+            run=printable(run.folder),
+            weights=options.weights,
+            replay=f"python -m descargan.dashboard --replay {shlex.quote(printable(run.folder))}",
+            written=f"{datetime.now():%Y-%m-%d %H:%M}",
+        )
+    )
+    path = options.results_dir / "report.html"
+    write_atomically(path, page.encode(errors="backslashreplace"))
+    return path
+
+
+def environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def strip(panels: dict[str, np.ndarray]) -> str:
+    """Pictures side by side, as one small embedded JPEG."""
+    small = [thumbnail(picture) for picture in panels.values()]
+    width = sum(picture.width + GAP for picture in small) - GAP
+    joined = Image.new("RGB", (width, max(picture.height for picture in small)), "white")
+    left = 0
+    for picture in small:
+        joined.paste(picture, (left, 0))
+        left += picture.width + GAP
+    for quality in QUALITIES:
+        buffer = io.BytesIO()
+        joined.save(buffer, format="JPEG", quality=quality)
+        if buffer.tell() <= STRIP_BYTES:
+            break
+    return embedded(buffer.getvalue(), "jpeg")
+
+
+def thumbnail(picture: np.ndarray) -> Image.Image:
+    """A picture with its longer side of SIDE pixels."""
+    image = Image.fromarray(picture).convert("RGB")
+    scale = SIDE / max(image.size)
+    return image.resize([max(1, round(scale * n)) for n in image.size], Image.Resampling.BOX)
+
+
+def embedded(content: bytes, kind: str) -> str:
+    """A picture as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
