@@ -30,7 +30,9 @@ CALLS = ("add", "describe", "show_examples")
 
 
 def record(iteration: int) -> dict:
-    names = [name for spec in CURVES.values() if spec[0] == "losses" for name in spec[4]]
+    names = [name for plot in CURVES.values() if plot.kind == "losses" for name in plot.names]
+    names += [f"{player}/adversarial" for player in ("critic", "generator")]
+    names += ["critic/gradient penalty", "critic/classification", "generator/classification"]
     values = {name: float(np.sin(iteration / 100 + i)) for i, name in enumerate(names)}
     return {"kind": "losses", "iteration": iteration, "epoch": 0.0, **values}
 

@@ -55,9 +55,24 @@ REDRAW_SECONDS = 2.0
 MAX_POINTS = 2000  # per curve; when there are more, every other one is dropped
 HEATMAP_SIDE = 128
 NARROW, WIDE, LOW, HIGH = 440, 888, 300, 600
-# Windows come in this order, in rows of three narrow ones, or of a wide and a narrow one.
-ORDER = ("results", "test examples", "examples", "cycle", "maps", "location", "critic")
-ORDER += ("generator", "classes", "errors", "gradients", "totals", "options")
+# Width and height of the windows, in their order: rows of three narrow, or a wide and a narrow one.
+SIZES = {
+    "start": (NARROW, LOW),
+    "results": (NARROW, HIGH),
+    "test examples": (WIDE, HIGH),
+    "examples": (WIDE, HIGH),
+    "cycle": (NARROW, LOW),
+    "maps": (WIDE, LOW),
+    "location": (NARROW, LOW),
+    "critic": (NARROW, LOW),
+    "generator": (NARROW, LOW),
+    "classes": (NARROW, LOW),
+    "errors": (NARROW, LOW),
+    "gradients": (NARROW, LOW),
+    "totals": (NARROW, LOW),
+    "options": (NARROW, HIGH),
+}
+ORDER = list(SIZES)
 
 
 class Plot(NamedTuple):
@@ -176,8 +191,9 @@ class Dashboard:
         self.changed: set[str] = set()
         self.wake, self.closing = threading.Event(), False
         self.thread = threading.Thread(target=self._draw_changes, daemon=True)
-        if address:  # visdom's page of an environment without a window stays empty for good
-            self.describe({"options": {"environment": env}, "versions": {}})
+        if address:
+            # visdom's page of an environment that has no window yet stays empty for good.
+            self._show({"start": draw_start})
             self.thread.start()
 
     @property
@@ -197,13 +213,16 @@ class Dashboard:
                 if window and value is not None:
                     self.curves[window].setdefault(name, Curve()).add(x, value)
                     changed.add(window)
-        for window in changed:
-            self._show(window, functools.partial(self._draw_curves, window))
+        self._show({window: functools.partial(self._draw_curves, window) for window in changed})
 
     def describe(self, description: dict) -> None:
-        """Show the options of the run as text."""
+        """Show the options of a run as text, and keep the place of what it will show."""
         rows = {**description["options"], **description["versions"]}
-        self._show("options", lambda client: draw_table(client, "options", "This run", rows))
+        places = ("examples", "maps", *CURVES)
+        self._show(
+            {window: functools.partial(draw_blank, window) for window in places}
+            | {"options": lambda client: draw_table(client, "options", "This run", rows)}
+        )
 
     def show_examples(self, columns: dict[str, np.ndarray]) -> None:
         """Show the fixed validation batch, its translations and its difference maps.
@@ -213,22 +232,27 @@ class Dashboard:
         maps = columns["difference map"]
         step = max(1, maps.shape[-1] // HEATMAP_SIDE)
         joined = np.concatenate(list(maps[:, ::step, ::step]), axis=1)
+        title = "Fixed validation batch: difference maps, one colour scale"
+        options = {"colormap": "RdBu", "xmin": -1.0, "xmax": 1.0, **layout("maps", title)}
 
-        def draw(client: Visdom) -> None:
-            draw_picture(client, "examples", example_figure(columns, ""), "Fixed validation batch")
+        def draw_examples(client: Visdom) -> None:
+            draw_picture(client, "examples", "Fixed validation batch", example_figure(columns, ""))
 
-        self._show("examples", draw)
-        options = heatmap_options("Fixed validation batch: difference maps, one colour scale")
-        self._show("maps", lambda client: client.heatmap(joined[::-1], win="maps", opts=options))
+        def draw_maps(client: Visdom) -> None:
+            client.heatmap(joined[::-1], win="maps", opts=options)
+
+        self._show({"examples": draw_examples, "maps": draw_maps})
 
     def show_results(self, rows: dict[str, str], figure: Figure) -> None:
         """Show the metrics of a test as a table, and its examples."""
-
         title = "Test results: mean [95 % interval]"
-        self._show("results", lambda client: draw_table(client, "results", title, rows))
         self._show(
-            "test examples",
-            lambda client: draw_picture(client, "test examples", figure, "Test images"),
+            {
+                "results": lambda client: draw_table(client, "results", title, rows),
+                "test examples": lambda client: draw_picture(
+                    client, "test examples", "Test images", figure
+                ),
+            }
         )
 
     def close(self) -> None:
@@ -243,35 +267,34 @@ class Dashboard:
         if self.server:
             stop_server(self.server)
 
-    def _show(self, window: str, draw: Callable[[Visdom], object]) -> None:
+    def _show(self, windows: dict[str, Callable[[Visdom], object]]) -> None:
+        """Have windows drawn, together, by these functions."""
         if self.address:
             with self.lock:
-                self.windows[window] = draw
-                self.changed.add(window)
+                self.windows |= windows
+                self.changed |= windows.keys()
 
     def _draw_changes(self) -> None:
-        """Body of the thread: every two seconds draw what changed, or all for a server come back.
-
-        The options are taken away before another window comes, to be drawn again: they are last.
-        """
-        client, shown, lost = None, set(), False
+        """Body of the thread: draw what changed every two seconds, and all when it had failed."""
+        client, lost = None, False
         while True:
             last = self.closing
             with self.lock:
                 changed, self.changed = self.changed, set()
+                windows = self.windows.copy()
             try:
                 client = client or open_client(self.address, self.number, self.env)
-                if "options" in shown and changed - shown:
-                    client.close("options")
-                    changed.add("options")
-                for window in sorted(changed, key=ORDER.index):
-                    self.windows[window](client)
-                    shown.add(window)
+                if "start" in changed:
+                    windows["start"](client)
+                if changed - {"start"}:
+                    client.close("start")
+                for window in sorted(changed - {"start"}, key=ORDER.index):
+                    windows[window](client)
                 if last:
                     client.save([self.env])
                 lost = False
             except Exception as error:  # whatever it is, training must not notice
-                client, shown = None, set()
+                client = None
                 with self.lock:
                     self.changed = set(self.windows)
                 if not lost:
@@ -292,13 +315,11 @@ class Dashboard:
 
         x, y = (np.array([padded(s[i]) for s in series.values()]).T for i in (0, 1))
         options = {
-            "title": plot.title,
+            **layout(window, plot.title),
             "xlabel": "iteration" if plot.kind == "losses" else "epoch",
             "ylabel": plot.label,
             "ytype": "log" if plot.logarithmic else "linear",
             "legend": [name.removeprefix("accuracy ") for name in series],
-            "width": NARROW,
-            "height": LOW,
             "markers": plot.kind == "validation",
             "margintop": 25,
             "marginbottom": 90,
@@ -312,16 +333,28 @@ class Dashboard:
         )
 
 
-def draw_picture(client: Visdom, window: str, figure: Figure, title: str) -> None:
+def layout(window: str, title: str) -> dict:
+    """Title and size of a window, as visdom's options."""
+    width, height = SIZES[window]
+    return {"title": title, "width": width, "height": height}
+
+
+def draw_start(client: Visdom) -> None:
+    """The one window of a program that has nothing to show yet."""
+    client.text("nothing so far", win="start", opts=layout("start", "This run"))
+
+
+def draw_blank(window: str, client: Visdom) -> None:
+    """A window in its place before there is anything to show."""
+    title = CURVES[window].title if window in CURVES else "Fixed validation batch"
+    client.text("nothing so far", win=window, opts=layout(window, title))
+
+
+def draw_picture(client: Visdom, window: str, title: str, figure: Figure) -> None:
     """A figure that fills its window."""
-    scale = min((WIDE - 10) / figure.get_figwidth(), (HIGH - 30) / figure.get_figheight())
-    options = {"title": title, "width": WIDE, "height": HIGH}
-    client.image(as_array(figure, dpi=scale), win=window, opts=options)
-
-
-def heatmap_options(title: str) -> dict:
-    limits = {"xmin": -1.0, "xmax": 1.0}
-    return {"title": title, "colormap": "RdBu", "width": WIDE, "height": LOW, **limits}
+    width, height = SIZES[window]
+    scale = min((width - 10) / figure.get_figwidth(), (height - 30) / figure.get_figheight())
+    client.image(as_array(figure, dpi=scale), win=window, opts=layout(window, title))
 
 
 def draw_table(client: Visdom, window: str, title: str, rows: dict) -> None:
@@ -331,7 +364,7 @@ def draw_table(client: Visdom, window: str, title: str, rows: dict) -> None:
         for k, v in rows.items()
     )
     text = f"<table style='font:12px sans-serif'>{body}</table>"
-    client.text(text, win=window, opts={"title": title, "width": NARROW, "height": HIGH})
+    client.text(text, win=window, opts=layout(window, title))
 
 
 def environment(folder: Path, dataset: str) -> str:
@@ -374,8 +407,10 @@ def connect(mode: str, address: str, number: int, env: str, folder: Path) -> Das
         warn(f"no dashboard: {error}")
         return Dashboard()
     print(f"dashboard: {dashboard.url}")
-    if dashboard.server:
-        again = shlex.join(dashboard_command("--replay", str(folder.parent)))
+    saved = folder.parent  # of the run; where it holds weights alone, nothing can be replayed
+    weights_alone = any(saved.glob("netG_*.pt")) and not any(saved.glob("metrics_*.jsonl"))
+    if dashboard.server and not weights_alone:
+        again = shlex.join(dashboard_command("--replay", str(saved)))
         print(f"  it ends with this program; to see it again: {again}")
     return dashboard
 

@@ -8,12 +8,13 @@ import json
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
+from subprocess import DEVNULL
 
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, free_port, start
+from matplotlib.figure import Figure
 from test_dashboard import drawn_values, replay, wait_for, windows
 
 from descargan.assets import cache_folder, cached, missing_assets, static_folder, wanted_assets
@@ -74,16 +75,20 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture
-def empty_cache(tmp_path, monkeypatch):
-    """A machine on which visdom's page has no scripts, for the programs that the test starts."""
+def server_without_scripts(tmp_path, monkeypatch):
+    """The port of a server whose machine has no scripts for its page, and of the run in "run"."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     if not missing_assets():
         pytest.skip("visdom's scripts are installed in its package")
-    return tmp_path / "caches"
+    port = free_port()
+    server = start_server(port, tmp_path / "run" / "dashboard")
+    yield port
+    stop_server(server)
 
 
 def text_of(browser):
-    return browser.find_element("tag name", "body").text
+    """What the page says; one step, as the page may be replaced between two."""
+    return browser.execute_script("return document.body ? document.body.innerText : ''")
 
 
 def keep_picture(browser, name):
@@ -123,19 +128,16 @@ def test_the_page_shows_the_values_of_the_metrics_file(browser, trained):
     assert (heat["zmin"], heat["zmax"]) == (-1, 1)
 
 
-def test_without_scripts_the_page_shows_the_newest_examples(browser, empty_cache, tmp_path):
-    from matplotlib.figure import Figure
-
-    port, run = free_port(), tmp_path / "run"
-    server = start_server(port, run / "dashboard")
-    save_figure(Figure(figsize=(2, 1), dpi=100), run / "examples_synthetic.png")
-    browser.get(f"http://localhost:{port}/env/any")
+def test_without_scripts_the_page_shows_the_newest_examples(
+    browser, server_without_scripts, tmp_path
+):
+    save_figure(Figure(figsize=(2, 1), dpi=100), tmp_path / "run" / "examples_synthetic.png")
+    browser.get(f"http://localhost:{server_without_scripts}/env/any")
     keep_picture(browser, "plain-page")
     assert "--install-assets" in text_of(browser)
     assert "could not be fetched" in text_of(browser)
     picture = browser.find_element("tag name", "img")
     assert int(picture.get_property("naturalWidth")) > 100
-    stop_server(server)
 
 
 def test_scripts_that_come_while_training_runs_turn_the_page_into_the_dashboard(
@@ -158,7 +160,7 @@ def test_scripts_that_come_while_training_runs_turn_the_page_into_the_dashboard(
     port, run = free_port(), tmp_path / "run"
     arguments = [*TINY, "--dataset-path", synthetic, "--save-dir", run, "--epochs", 10_000]
     arguments += ["--validate-every", 1000, "--visdom", "on", "--visdom-port", port]
-    training = start("main.py", *arguments, stdout=-3, stderr=-3)
+    training = start("main.py", *arguments, stdout=DEVNULL, stderr=DEVNULL)
     wait_for((run / "metrics_synthetic.jsonl").exists, 60)
     browser.get(f"http://localhost:{port}/env/{environment(run, 'Synthetic')}")
     assert "being fetched now" in text_of(browser)
@@ -166,7 +168,6 @@ def test_scripts_that_come_while_training_runs_turn_the_page_into_the_dashboard(
     titles = ("Generator: loss terms", "This run", "Fixed validation batch")
     wait_for(lambda: all(title in text_of(browser) for title in titles), 60)
     assert wait_for(lambda: len(browser.execute_script(READ_PLOTS)) >= 4)
-    time.sleep(1)
     keep_picture(browser, "appeared")
     assert training.poll() is None
     assert sorted(static_folder().rglob("*")) == before
