@@ -38,7 +38,7 @@ from descargan.files import without_nan, write_json
 from descargan.names import map_names
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
-RECIPES = ("fast", "paper")
+RECIPES = ("fast", "deformation", "paper")
 BASELINES = ("autoencoder", "vae", "va_gan", "saliency")
 SIZES = ("--image-size", "64", "--base-filters", "16", "--critic-filters", "16")
 COLUMNS = {

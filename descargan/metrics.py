@@ -44,10 +44,10 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / total) if total else 1.0
 
 
-def dice_curve(difference: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Dice of |difference| > threshold against the diseased pixels, for each of THRESHOLDS."""
+def dice_curve(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Dice of |score map| > threshold against the diseased pixels, for each of THRESHOLDS."""
     # Pixels over each threshold are counted from a histogram: one pass, however many thresholds.
-    bins = np.digitize(np.abs(difference).ravel(), THRESHOLDS, right=True)
+    bins = np.digitize(np.abs(score).ravel(), THRESHOLDS, right=True)
     diseased = is_diseased(truth).ravel()
     over, hit = (
         np.bincount(bins, weights, len(THRESHOLDS) + 1)[::-1].cumsum()[::-1][1:]
@@ -68,9 +68,15 @@ def ssim(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
     return float(structural_similarity(a, b, data_range=data_range))
 
 
-def map_metrics(difference: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """How well a difference map finds the disease, for one diseased image (paper, table 1)."""
-    diseased, score = is_diseased(truth), np.abs(difference)
+def map_metrics(
+    difference: np.ndarray, truth: np.ndarray, score: np.ndarray | None = None
+) -> dict[str, float]:
+    """How well a difference map finds the disease, for one diseased image (paper, table 1).
+
+    Pixels are sought by the ``score`` map, by default |difference|.
+    """
+    diseased = is_diseased(truth)
+    score = np.abs(difference) if score is None else score
     return {
         "pixel_auroc": auroc(diseased, score),
         "pixel_auprc": auprc(diseased, score),

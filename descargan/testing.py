@@ -43,8 +43,8 @@ NO_READING = Reading(None)
 Row = dict[str, float | int | str]
 # Shown for each metric, in this order: what it is, in words.
 PER_IMAGE = {
-    "pixel_auroc": "pixel AUROC of |difference map|",
-    "pixel_auprc": "pixel AUPRC of |difference map|",
+    "pixel_auroc": "pixel AUROC of the score map",
+    "pixel_auprc": "pixel AUPRC of the score map",
     "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
     "dice_stored": "Dice at the threshold of the healthy validation images",
@@ -64,7 +64,7 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
     "auroc_class": ("AUROC of the class logits", metrics.auroc, ("class", "probability")),
     "auprc_class": ("AUPRC of the class logits", metrics.auprc, ("class", "probability")),
     "auroc_anomaly": (
-        "AUROC of the anomaly score, mean |difference map|",
+        "AUROC of the anomaly score, the mean of the score map",
         metrics.auroc,
         ("class", "anomaly_score"),
     ),
@@ -88,7 +88,7 @@ class Finding(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Of |difference map|: that of the best Dice on validation, if known, and that of the run."""
+    """Of the score map: that of the best Dice on validation, if known, and that of the run."""
 
     validated: float | None
     reading: Reading
@@ -112,11 +112,12 @@ def test(options: Options, translator: Translator) -> Results:
     dataset = ImageDataset.open(options, "test")
     warn_of_few(dataset, "test")
     validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
+    reading = reading_of(options)
     with connected(options, Process()) as dashboard:
         validated = None
         if validation is not None:
-            validated = choose_threshold(findings(translator, validation, options))
-        thresholds = Thresholds(validated, reading_of(options))
+            validated = choose_threshold(findings(translator, validation, options), reading)
+        thresholds = Thresholds(validated, reading)
         return test_split(options, translator, dataset, thresholds, dashboard)
 
 
@@ -215,6 +216,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
+        "sign_of_disease": thresholds.reading.sign,
     }
 
 
@@ -241,9 +243,10 @@ def replaced_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def choose_threshold(found: Iterator[Finding]) -> float | None:
-    """The threshold of |difference map| with the best mean Dice; None without ground truth."""
-    curves = [metrics.dice_curve(f.difference, f.truth) for f in found if f.truth.any()]
+def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
+    """The threshold of the score map with the best mean Dice; None without ground truth."""
+    pairs = ((reading.score_map(f.difference), f.truth) for f in found if f.truth.any())
+    curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
     if not curves:
         return None
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
@@ -254,23 +257,23 @@ def describe_image(
 ) -> Row:
     """Everything measured on one image, with the two thresholds of :class:`Thresholds`."""
     label, image, truth, healthy, difference, probability = finding
+    score = reading.score_map(difference)
     row: Row = {
         "file": name,
         "class": label,
         "predicted": int(probability > 0.5),
         "probability": probability,
-        "anomaly_score": float(np.abs(difference).mean()),
+        "anomaly_score": float(score.mean()),
     }
     if label == HEALTHY:
         row["mse_healthy"] = float(np.square(difference).mean())
         row["variance_healthy"] = float(difference.var())
     elif truth.any():
-        row |= metrics.map_metrics(difference, truth)
+        row |= metrics.map_metrics(difference, truth, score)
         named = (("dice_validated", validated), ("dice_stored", reading.threshold))
         for key, threshold in named:
             if threshold is not None:
-                over = np.abs(difference) > threshold
-                row[key] = metrics.dice(over, metrics.is_diseased(truth))
+                row[key] = metrics.dice(score > threshold, metrics.is_diseased(truth))
         scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
         row["map_variance"] = float((scaled[0] - scaled[1]).var())
         counterpart = image - truth
@@ -288,12 +291,13 @@ def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth:
     names = [
         f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}" for c, p in zip(classes, probability, strict=True)
     ]
-    limit = thresholds.reading.threshold
+    limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference)
     if not has_truth:
-        return overlay_figure(image, healthy, difference, names, title, limit)
+        contours = None if limit is None else (score, limit)
+        return overlay_figure(image, healthy, difference, names, title, contours)
     columns = {"image": image, "pseudo-healthy": healthy, "difference map": difference}
     if limit is not None:
-        columns[f"|difference| > {limit:.2f}"] = np.abs(difference) > limit
+        columns[f"score > {limit:.2f}"] = score > limit
     columns |= {"ground truth": truth, "diseased pixels": metrics.is_diseased(truth)}
     return example_figure(columns, title, names)
 
@@ -307,7 +311,7 @@ def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth:
         "map": overlay(finding.image, finding.difference),
     }
     if limit is not None:
-        panels["mask"] = mask_picture(finding.difference, limit)
+        panels["mask"] = mask_picture(thresholds.reading.score_map(finding.difference), limit)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
     said = f"{CLASS_NAMES[finding.label]}, P(disease) {finding.probability:.2f}"
