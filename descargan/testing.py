@@ -182,7 +182,8 @@ def look_at(
                 row = {name: value for name, value in row.items() if name not in OF_DIFFERENCES}
             seen.rows.append({**row, "map": files[index]})
             if finding.truth.any():
-                seen.curves[index] = metrics.dice_curve(finding.difference, finding.truth)
+                score = thresholds.reading.score_map(finding.difference)
+                seen.curves[index] = metrics.dice_curve(score, finding.truth)
             with naming(results / "difference_maps" / files[index]):
                 np.save(maps / files[index], finding.difference)
             seen.gallery.add(describe_card(row, finding, thresholds, dataset.has_truth))
@@ -369,12 +370,12 @@ def decimals(value: float) -> str:
     return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
 
 
-def report_rows(summary: dict[str, dict]) -> list[tuple[str, str, str, int]]:
-    """The table of the report: title, value, 95 % interval, images."""
+def report_rows(entries: dict[str, dict]) -> list[tuple[str, str, str, int]]:
+    """The table of the report, of metrics by their titles: title, value, 95 % interval, images."""
     rows = []
-    for name, entry in summary.items():
+    for title, entry in entries.items():
         value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
-        rows.append((title_of(name), value, f"{low} to {high}", entry["n"]))
+        rows.append((title, value, f"{low} to {high}", entry["n"]))
     return rows
 
 
