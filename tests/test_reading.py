@@ -43,7 +43,7 @@ def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path)
     assert read_reading(path, "best") == (0.7, "", 1)
 
 
-@pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10])
+@pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10, [0.2] * 10 + [0.1] * 10])
 def test_a_score_that_tells_no_classes_apart_means_that_nothing_was_found(tmp_path, scores):
     keep_reading(tmp_path / "reading.json", "last", values(scores), 0)
     threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
