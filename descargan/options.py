@@ -4,7 +4,6 @@ A new option is one field of :class:`Options`: the command line, the keywords of
 the file of options of a run follow from it.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 
 from descargan.cli import count, fraction, natural, port, positive, weight
 from descargan.errors import UserError
+from descargan.files import available_cores
 from descargan.kinds import KINDS
 
 # The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
@@ -32,14 +32,6 @@ def option(default: object, help: str, **parsing: object) -> Any:
 number = partial(option, metavar="X")
 whole = partial(option, metavar="N", type=count)
 folder = partial(option, metavar="DIR", type=Path)
-
-
-def processors() -> int:
-    """How many this process may use, which on a cluster can be fewer than there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -123,7 +115,7 @@ class Options:
         choices=("none", "horizontal", "both"),
     )
     workers: int = whole(
-        min(8, processors()),
+        min(8, available_cores()),
         "processes that read images which do not fit in memory (default: up to 8)",
         type=natural,
     )
