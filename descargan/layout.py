@@ -4,6 +4,7 @@ ROOT/{train,validate,test}/{healthy class, other class}/image files, and masks/ 
 classes where there are outlines; folder names in any case.
 """
 
+import csv
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from descargan.errors import FileError, UserError, warn
 from descargan.files import read_json
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
-from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS
+from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
 from descargan.scanning import is_hidden, scan
 
 HEALTHY_NAMES = frozenset(
@@ -21,6 +22,7 @@ HEALTHY_NAMES = frozenset(
 )
 MASKS = "masks"
 PREPARATION = "preparation.json"  # how a data set was made, in its folder
+MANIFEST = "manifest.csv"
 
 
 def find_images(
@@ -94,6 +96,20 @@ def is_in_one_unit(root: Path, scaling: str) -> bool:
     """
     stored = read_json(root / PREPARATION)
     return bool(stored.get("in_one_unit")) and stored.get("scaling") == scaling
+
+
+def read_patients(root: Path, images: list[Path]) -> list[str]:
+    """The patient of each image, by the ``manifest.csv`` of a prepared data set.
+
+    Empty where there is none, or where it does not name every image with a patient.
+    """
+    try:
+        with (root / MANIFEST).open(newline="", encoding="utf-8") as file:
+            patients = {row["file"]: row["patient"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError):
+        return []
+    found = [patients.get(printable(path.relative_to(root).as_posix())) for path in images]
+    return found if all(found) else []
 
 
 def find_files(source: Path) -> list[Path]:

@@ -72,7 +72,7 @@ def predict(options: Options, translator: Translator) -> int:
 
     For FILE, at the file's own size: FILE.healthy.png, the pseudo-healthy image; FILE.map.npy, the
     difference map, float32 (H, W); FILE.overlay.png, the map over the image; FILE.mask.png, white
-    where |difference map| is over the threshold, if there is one. Of several frames or pages each
+    where the score map is over the threshold, if there is one. Of several frames or pages each
     has its own, FILE.frame-001.map.npy and so on; a volume has volumes: see :func:`write_volumes`.
     A file that cannot be read is a row with its error. Returns how many there were. Raises
     UserError where none can be read.
@@ -187,7 +187,7 @@ def write_volumes(
 
     ``found`` has the results by the names of their slices.
     FILE.map.nii.gz, the difference map; FILE.healthy.nii.gz, the pseudo-healthy image in [-1, 1];
-    FILE.mask.nii.gz, 1 where |difference map| is over the threshold, if there is one, and else 0.
+    FILE.mask.nii.gz, 1 where the score map is over the threshold, if there is one, and else 0.
     """
     make_folder(target.parent)
     results = {slice_number(name): result for name, result in found.items()}
@@ -197,7 +197,8 @@ def write_volumes(
     }
     if reading.threshold is not None:
         written[".mask.nii.gz"] = {
-            n: np.abs(result.difference) > reading.threshold for n, result in results.items()
+            n: reading.score_map(result.difference) > reading.threshold
+            for n, result in results.items()
         }
     for ending, maps in written.items():
         write_map(target.parent / result_name(target.name, ending), volume, axis, maps)
@@ -216,7 +217,8 @@ def write_images(target: Path, image: np.ndarray, result: Result, reading: Readi
     write(".healthy.png", png(grey(result.healthy)))
     write(".overlay.png", png(overlay(image, result.difference)))
     if reading.threshold is not None:
-        write(".mask.png", png(mask_picture(result.difference, reading.threshold)))
+        score = reading.score_map(result.difference)
+        write(".mask.png", png(mask_picture(score, reading.threshold)))
 
 
 def make_folder(folder: Path) -> None:
@@ -238,7 +240,8 @@ def describe_card(row: Row, image: np.ndarray, result: Result, reading: Reading)
         "map": overlay(image, result.difference),
     }
     if reading.threshold is not None:
-        panels["mask"] = mask_picture(result.difference, reading.threshold)
+        score = reading.score_map(result.difference)
+        panels["mask"] = mask_picture(score, reading.threshold)
     said = f"{CLASS_NAMES[row['predicted']]}, P(disease) {row['probability']:.2f}"
     flag = "unlike the training images" if row["unlike_training"] == 1 else ""
     name = " ".join(filter(None, (row["file"], row["slice"])))
