@@ -2,11 +2,15 @@
 
     python create_synthetic_dataset.py
     python create_synthetic_dataset.py --output ./warp-set-64 --image-size 64 --train 400
+    python create_synthetic_dataset.py --output ./opacity --disease opacity
 
 writes OUTPUT/{train,validate,test}/{healthy,diseased}/NNNN.npy, float32 arrays (2, H, W): the
 image, in [-1, 1], and the ground truth, diseased minus healthy of the same sample in the unit of
 the image (0 for healthy images). So the healthy counterpart of a diseased image is
 ``array[0] - array[1]``. OUTPUT/dataset.json holds the parameters.
+
+The paper's disease is an atrophy: it moves what is there. An opacity adds something: a bright,
+half-transparent fluid stands in ellipse 1 up to a level. Of both, half of the images each.
 """
 
 import argparse
@@ -40,6 +44,13 @@ AMPLITUDE = (0.2, 0.4)
 SMOOTHING_SIGMA = 2.0
 SHRINK_SIGMA = 0.19  # in coordinates where the image spans [-1, 1], as is the next
 SHRINK_STRENGTH = 0.1
+DISEASES = ("atrophy", "opacity", "both")
+FLUID_LEVEL = (-0.2, 0.6)  # below the centre of ellipse 1, in its half height
+FLUID_TILT = (-0.15, 0.15)
+ARCH = 6.0  # pixels that the level is lower 40 pixels to either side than in the middle
+SHORE = 4.0  # pixels in which the fluid comes to its full density
+DENSITY = (0.5, 0.85)
+BRIGHTNESS = (0.55, 0.75)  # where waves lie around 0 and rings are 1
 
 
 class Ellipse(NamedTuple):
@@ -53,8 +64,20 @@ class Ellipse(NamedTuple):
     thickness: int
 
 
-def make_sample(rng: np.random.Generator, size: int, disease: bool) -> np.ndarray:
+class Drawn(NamedTuple):
+    """What a data set of a size is drawn by."""
+
+    seed: int
+    disease: str
+
+
+PAPER = Drawn(seed=0, disease="atrophy")
+
+
+def make_sample(rng: np.random.Generator, size: int, disease: str | None) -> np.ndarray:
     """One sample as float32 (2, size, size): image within [-1, 1], and diseased minus healthy.
+
+    ``disease`` is "atrophy" or "opacity", or None for a healthy image.
 
     Sizes below 256 are drawn at 256 and averaged over the area of each pixel; above, geometry and
     frequencies are scaled. Both images of a pair are scaled by the range of the healthy one.
@@ -64,7 +87,12 @@ def make_sample(rng: np.random.Generator, size: int, disease: bool) -> np.ndarra
     healthy = background(rng, ellipses, scale)
     healthy[rings] = 1.0
     healthy = smooth(healthy)
-    image = shrink(healthy, ellipses[0]) if disease else healthy
+    if disease == "atrophy":
+        image = shrink(healthy, ellipses[0])
+    elif disease == "opacity":
+        image = pour(rng, healthy, ellipses[0], scale)
+    else:
+        image = healthy
     # Scaled before they are made smaller: else healthy images alone would span exactly [-1, 1].
     low, high = healthy.min(), healthy.max()
     healthy, image = (downsample(2 * (x - low) / (high - low) - 1, size) for x in (healthy, image))
@@ -116,16 +144,17 @@ def ring(ellipse: Ellipse, size: int) -> np.ndarray:
     columns = slice(int(ellipse.x - half_width), int(ellipse.x + half_width) + 2)
     y = np.arange(size)[rows, None] - ellipse.y
     x = np.arange(size)[columns] - ellipse.x
+    mask = np.zeros((size, size), bool)
+    mask[rows, columns] = within(ellipse, x, y, 0) & ~within(ellipse, x, y, ellipse.thickness)
+    return mask
+
+
+def within(ellipse: Ellipse, x: np.ndarray, y: np.ndarray, inset: float) -> np.ndarray:
+    """Where points, given from the centre, lie in the ellipse with semi-axes less ``inset``."""
     cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
     along, across = (x * cos + y * sin) ** 2, (y * cos - x * sin) ** 2
-
-    def within(inset: float) -> np.ndarray:
-        a, b = ellipse.semi_major - inset, ellipse.semi_minor - inset
-        return along / a**2 + across / b**2 <= 1 if min(a, b) > 0 else np.zeros(along.shape, bool)
-
-    mask = np.zeros((size, size), bool)
-    mask[rows, columns] = within(0) & ~within(ellipse.thickness)
-    return mask
+    a, b = ellipse.semi_major - inset, ellipse.semi_minor - inset
+    return along / a**2 + across / b**2 <= 1 if min(a, b) > 0 else np.zeros(along.shape, bool)
 
 
 def background(rng: np.random.Generator, ellipses: list[Ellipse], scale: float) -> np.ndarray:
@@ -186,6 +215,23 @@ def shrink(image: np.ndarray, ellipse: Ellipse) -> np.ndarray:
     return result
 
 
+def pour(rng: np.random.Generator, image: np.ndarray, ellipse: Ellipse, scale: float) -> np.ndarray:
+    """The image (H, W) with the inside of ``ellipse`` filled by a fluid up to a level.
+
+    The level is tilted and arched; the fluid lets some of the image through.
+    """
+    y = np.arange(len(image))[:, None] - ellipse.y
+    x = np.arange(len(image)) - ellipse.x
+    level = extent(ellipse)[1] * rng.uniform(*FLUID_LEVEL) + rng.uniform(*FLUID_TILT) * x
+    level = level + ARCH * scale * ((x / (SEMI_AXES[0][0] * scale)) ** 2 - 0.5)
+    depth = (y - level) / (SHORE * scale)
+    density, brightness = rng.uniform(*DENSITY), rng.uniform(*BRIGHTNESS)
+    inside_ring = within(ellipse, x, y, ellipse.thickness)
+    # In the image's precision, so that the ground truth is exactly 0 where nothing stands.
+    alpha = np.where(inside_ring, depth.clip(0, 1) * density, 0.0).astype(image.dtype)
+    return (1 - alpha) * image + alpha * image.dtype.type(brightness)
+
+
 def downsample(image: np.ndarray, size: int) -> np.ndarray:
     """Mean over the area of each pixel of (size, size)."""
     if len(image) == size:
@@ -193,13 +239,18 @@ def downsample(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image.astype(np.float32)).resize((size, size), Image.BOX))
 
 
-def write_sample(job: tuple[int, int, int], root: Path, size: int, seed: int) -> None:
-    """Make and write sample (split, class, index): a function of these and the seed alone."""
+def disease_of(index: int, disease: str) -> str:
+    """The disease of a diseased image: of ``both``, atrophy and opacity take turns."""
+    return DISEASES[index % 2] if disease == "both" else disease
+
+
+def write_sample(job: tuple[int, int, int], root: Path, size: int, drawn: Drawn) -> None:
+    """Make and write sample (split, class, index): a function of these and ``drawn`` alone."""
     split, c, index = job
-    rng = np.random.default_rng(np.random.SeedSequence([seed, split, c, index]))
+    rng = np.random.default_rng(np.random.SeedSequence([drawn.seed, split, c, index]))
     np.save(
         root / SPLITS[split] / CLASS_NAMES[c] / f"{index:04d}.npy",
-        make_sample(rng, size, disease=c == DISEASED),
+        make_sample(rng, size, disease_of(index, drawn.disease) if c == DISEASED else None),
     )
 
 
@@ -207,7 +258,7 @@ def write_dataset(
     output: Path,
     size: int = PAPER_SIZE,
     counts: tuple[int, int, int] = COUNTS,
-    seed: int = 0,
+    drawn: Drawn = PAPER,
     workers: int | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -225,18 +276,22 @@ def write_dataset(
             for c in (HEALTHY, DISEASED)
             for index in range(number)
         ]
-        work = partial(write_sample, root=root, size=size, seed=seed)
+        work = partial(write_sample, root=root, size=size, drawn=drawn)
         workers = workers or os.cpu_count() or 1
         for _ in tqdm(map_in_processes(work, jobs, workers), total=len(jobs), unit="image"):
             pass
         parameters = {
             "format_version": FORMAT_VERSION,
             "image_size": size,
-            "seed": seed,
+            "seed": drawn.seed,
             "images_per_class": dict(zip(SPLITS, counts, strict=True)),
             "channels": ["image", "ground truth: diseased minus healthy, in the unit of the image"],
             "healthy_counterpart": "channel 0 minus channel 1",
         }
+        if (
+            drawn.disease != "atrophy"
+        ):  # else the description is what it was before there were others
+            parameters["disease"] = drawn.disease
         (root / "dataset.json").write_text(json.dumps(parameters, indent=2) + "\n")
     print(f"{len(jobs)} images of {size} x {size} in {output}")
 
@@ -251,6 +306,8 @@ def build_parser() -> Parser:
         text = f"images of each class in {split} (default: {default})"
         add(f"--{split}", type=count, default=default, metavar="N", help=text)
     add("--image-size", type=count, default=PAPER_SIZE, metavar="N", help="default: 256")
+    text = "what disease does: move, add, or half of the images each (default: atrophy)"
+    add("--disease", choices=DISEASES, default="atrophy", help=text)
     add("--seed", type=natural, default=0, metavar="N", help="default: 0")
     text = "processes (default: one per core); the images do not depend on it"
     add("--workers", type=count, default=os.cpu_count() or 1, metavar="N", help=text)
@@ -266,7 +323,7 @@ def main() -> None:
         options.output,
         options.image_size,
         (options.train, options.validate, options.test),
-        options.seed,
+        Drawn(options.seed, options.disease),
         options.workers,
         options.overwrite,
     )

@@ -19,6 +19,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ from descargan.files import without_nan, write_json
 from descargan.names import map_names
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
-RECIPES = ("fast", "paper")
+RECIPES = ("fast", "deformation", "paper")
 BASELINES = ("autoencoder", "vae", "va_gan", "saliency")
 SIZES = ("--image-size", "64", "--base-filters", "16", "--critic-filters", "16")
 COLUMNS = {
@@ -51,6 +52,15 @@ COLUMNS = {
     "counterpart_mse": "MSE to true counterpart",
     "mse_healthy": "MSE(a_h, r_h)",
     "accuracy": "class accuracy",
+}
+# Names of methods in words, as the tables and the figure have them.
+TITLES = {
+    "fast": "DeScarGAN, fast recipe",
+    "deformation": "DeScarGAN, deformation recipe",
+    "paper": "DeScarGAN, the paper's recipe",
+    "va_gan": "VA-GAN style",
+    "saliency": "saliency of a classifier",
+    "vae": "variational autoencoder",
 }
 SHOWN = 4
 
@@ -134,6 +144,7 @@ def report(data: Path, out: Path, figure: Path) -> None:
     methods: dict[str, list[Path]] = {}
     for path in sorted(out.glob("*-*/results*/metrics.json")):
         name = path.parents[1].name.rpartition("-")[0]
+        name = TITLES.get(name, name)
         name += " (best on validation)" if path.parent.name == "results-best" else ""
         methods.setdefault(name, []).append(path)
     print("| method | seeds | minutes | " + " | ".join(COLUMNS.values()) + " |")
@@ -199,7 +210,8 @@ def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> N
     images, truth, _ = dataset.__getitems__(chosen)
     columns = {"image": images[:, 0].numpy(), "ground truth": truth[:, 0].numpy()}
     for name, paths in methods.items():
-        if paths[0].parent.name == "results" and "," not in name and name != "zeros":
+        variant = "," in name and name not in TITLES.values()
+        if paths[0].parent.name == "results" and not variant and name != "zeros":
             maps = paths[0].parent / "difference_maps"
             files = maps_of(dataset)
             columns[name] = np.stack([np.load(maps / files[i]) for i in chosen])
@@ -212,7 +224,7 @@ def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> N
             colours = "gray" if name == "image" else "RdBu_r"
             axes.imshow(array, cmap=colours, vmin=-limit, vmax=limit)
             if r == 0:
-                axes.set_title(name, fontsize=8)
+                axes.set_title(textwrap.fill(name, 16), fontsize=8)
     save_figure(figure, path)
 
 

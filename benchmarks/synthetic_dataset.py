@@ -1,6 +1,7 @@
 """The synthetic data set: how fast it is made, and whether anything but anatomy gives disease away.
 
     python -m benchmarks.synthetic_dataset
+    python -m benchmarks.synthetic_dataset --disease opacity
     python -m benchmarks.synthetic_dataset --sheet docs/synthetic.png
 
 prints milliseconds an image on one core, against a plain painting of the waves ring by ring;
@@ -51,8 +52,9 @@ def report_speed() -> None:
     cases = {
         "waves, ring by ring": lambda _: paint_rings(ellipses, np.array([0.3, 0.4])),
         "waves, ours": lambda r: synthetic.background(r, ellipses, 1.0),
-        "healthy image, ours": lambda r: synthetic.make_sample(r, 256, disease=False),
-        "diseased image, ours": lambda r: synthetic.make_sample(r, 256, disease=True),
+        "healthy image, ours": lambda r: synthetic.make_sample(r, 256, None),
+        "atrophy, ours": lambda r: synthetic.make_sample(r, 256, "atrophy"),
+        "opacity, ours": lambda r: synthetic.make_sample(r, 256, "opacity"),
     }
     times = {name: [] for name in cases}
     for _ in range(ROUNDS):  # alternating, as the machine is shared
@@ -100,17 +102,19 @@ def statistics(image: np.ndarray, far: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def report_giveaways(number: int, size: int) -> None:
+def report_giveaways(number: int, size: int, disease: str) -> None:
     labels = np.repeat([0, 1], number)
     seeds = np.random.SeedSequence(1).spawn(2 * number)
     features = [
         statistics(
-            synthetic.make_sample(np.random.default_rng(s), size, disease=bool(c))[0],
+            synthetic.make_sample(
+                np.random.default_rng(s), size, synthetic.disease_of(i, disease) if c else None
+            )[0],
             far_from_ellipse_1(s, size),
         )
-        for s, c in zip(seeds, labels, strict=True)
+        for i, (s, c) in enumerate(zip(seeds, labels, strict=True))
     ]
-    print(f"AUROC of healthy against diseased, {number} + {number} images of {size}, 5 folds:")
+    print(f"AUROC of healthy against {disease}, {number} + {number} images of {size}, 5 folds:")
     for name in features[0]:
         x = np.stack([f[name] for f in features])
         row = []
@@ -123,8 +127,11 @@ def report_giveaways(number: int, size: int) -> None:
         print(f"  {name:<36} logistic {row[0]}   forest {row[1]}")
 
 
-def draw_sheet(path: Path) -> None:
-    pairs = [synthetic.make_sample(np.random.default_rng(i), 256, disease=True) for i in range(4)]
+def draw_sheet(path: Path, disease: str) -> None:
+    pairs = [
+        synthetic.make_sample(np.random.default_rng(i), 256, synthetic.disease_of(i, disease))
+        for i in range(4)
+    ]
     image, truth = np.stack(pairs, axis=1)
     columns = {
         "healthy": image - truth,
@@ -136,18 +143,20 @@ def draw_sheet(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    text = "what disease does (default: atrophy)"
+    parser.add_argument("--disease", choices=synthetic.DISEASES, default="atrophy", help=text)
     parser.add_argument("--sheet", type=Path, help="draw a sheet of samples instead")
     parser.add_argument(
         "--images", type=int, default=1000, help="of each class, for the give-aways"
     )
     options = parser.parse_args()
     if options.sheet:
-        draw_sheet(options.sheet)
+        draw_sheet(options.sheet, options.disease)
         return
     report_speed()
     report_scaling()
     for size in (64, 256):
-        report_giveaways(options.images, size)
+        report_giveaways(options.images, size, options.disease)
 
 
 if __name__ == "__main__":

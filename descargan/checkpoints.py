@@ -111,6 +111,8 @@ def sizes_of(generator: Mapping[str, Tensor], discriminator: Mapping[str, Tensor
 
     Raises UserError where they are none of ours.
     """
+    if "size" in discriminator:
+        return {"networks": "compact", "image_size": int(discriminator["size"])}
     try:
         filters = len(generator["down0.0.0.weight"])
         critic_filters = len(discriminator["encoder.0.0.weight"])

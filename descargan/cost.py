@@ -6,7 +6,7 @@ from descargan.options import Options
 
 SHORT, LONG = 60.0, 2 * 3600.0  # seconds: too short to speak of; too long for a CPU
 # What fits a CPU.
-SMALL = "--recipe fast --image-size 64 --base-filters 16 --critic-filters 16"
+SMALL = "--recipe fast --image-size 64"
 LEAST = 3  # iterations to measure over
 
 

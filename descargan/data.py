@@ -22,6 +22,7 @@ from descargan.scaling import intensity_range, scale
 STORED_RANGE = 1.5  # prepared images within +- this keep the unit of their pair
 CACHE_BYTES = 2 << 30
 FEW = 20  # images of a class in a split
+BATCHES = 200  # of an epoch in which images are drawn with replacement
 SAMPLES, SAMPLE_BYTES = 16, 4096  # of a file, for its fingerprint
 
 
@@ -190,6 +191,23 @@ def shuffled_batches(length: int, batch_size: int, seed: int, epoch: int) -> lis
     """Indices of the batches of an epoch: a function of the seed and the epoch alone."""
     stream = torch.Generator().manual_seed(random_stream(seed, 0, epoch))
     return list(torch.randperm(length, generator=stream).split(batch_size))
+
+
+def balanced_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Indices of BATCHES batches with as many images of either class, drawn with replacement.
+
+    So an epoch is as long for any data set. Classes take turns in a batch, diseased first, so that
+    processes which share it get both. A function of the arguments alone.
+    """
+    stream = torch.Generator().manual_seed(random_stream(seed, 0, epoch))
+    turns = torch.arange(batch_size) % 2
+    batches = torch.empty(BATCHES, batch_size, dtype=torch.long)
+    for c, turn in ((DISEASED, 0), (HEALTHY, 1)):
+        members = (classes == c).nonzero().flatten()
+        places = (turns == turn).nonzero().flatten()
+        drawn = torch.randint(len(members), (BATCHES, len(places)), generator=stream)
+        batches[:, places] = members[drawn]
+    return list(batches)
 
 
 def load(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
+from descargan.maps import choose_sign, read
 from descargan.reading import count_values, describe_maps
 from descargan.translator import Translator
 
@@ -37,14 +38,13 @@ def validate(
         scores.append(batch.score.cpu())
         to_own.append(own == classes)
         to_other.append(other != classes)
-        for c, difference, true in zip(
-            classes.tolist(), arrays(batch.difference), arrays(truth), strict=True
-        ):
+        columns = (arrays(x) for x in (batch.difference, batch.score_map, truth))
+        for c, difference, score, true in zip(classes.tolist(), *columns, strict=True):
             if c == HEALTHY:
                 identity.append(np.square(difference).mean())
-                of_healthy += count_values(difference)
+                of_healthy += count_values(score)
             elif true.any():
-                located.append(metrics.map_metrics(difference, true))
+                located.append(metrics.map_metrics(difference, true, score))
     labels, predicted = torch.cat(labels).numpy(), torch.cat(predicted).numpy()
     result = {
         "accuracy": metrics.accuracy(labels, predicted),
@@ -56,10 +56,28 @@ def validate(
     result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy())
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
-    for name in located[0] if located else ():
+    names = located[0] if located else ()
+    if dataset.has_masks:  # an outline has no unit to compare a difference in
+        names = ("pixel_auroc", "pixel_auprc") if located else ()
+    for name in names:
         values = np.array([values[name] for values in located])
         result[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
     return result
+
+
+def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> int:
+    """How difference maps are to be read, by the classes of a split, without outlines.
+
+    1 or -1 where diseased images differ from healthy ones by what is brighter or darker in their
+    maps, 0 where by both: see ``maps.choose_sign``.
+    """
+    excess = np.zeros(2)
+    counts = torch.bincount(dataset.classes, minlength=2).tolist()
+    for batch, _, classes in translator.translate_split(dataset, batch_size):
+        parts = torch.stack([read(batch.difference, sign).mean(dim=(1, 2, 3)) for sign in (1, -1)])
+        for c, weight in ((DISEASED, 1 / counts[DISEASED]), (HEALTHY, -1 / counts[HEALTHY])):
+            excess += weight * parts.cpu()[:, classes == c].sum(dim=1).double().numpy()
+    return choose_sign(*excess.tolist())
 
 
 def translate_examples(

@@ -60,9 +60,9 @@ def overlay_figure(
     differences: np.ndarray,
     rows: list[str],
     title: str,
-    threshold: float | None = None,
+    contours: tuple[np.ndarray, float] | None = None,
 ) -> Figure:
-    """Difference maps over their images, with the contour of a threshold, where there is one.
+    """Difference maps over their images, with the ``contours`` of score maps at a threshold.
 
     All are (B, H, W); images and pseudo-healthy images in [-1, 1].
     """
@@ -78,11 +78,12 @@ def overlay_figure(
             axes[i, j].set_xticks([])
             axes[i, j].set_yticks([])
         axes[i, 2].imshow(colour_map(difference))
-        magnitude = np.abs(difference)
-        if threshold is not None and magnitude.min() <= threshold < magnitude.max():
-            axes[i, 2].contour(magnitude, [threshold], colors="lime", linewidths=0.6)
+        if contours is not None:
+            score, threshold = contours[0][i], contours[1]
+            if score.min() <= threshold < score.max():
+                axes[i, 2].contour(score, [threshold], colors="lime", linewidths=0.6)
         axes[i, 0].set_ylabel(rows[i], fontsize=9)
-    contour = "" if threshold is None else f", contour at {threshold:.2f}"
+    contour = "" if contours is None else f", contour at {contours[1]:.2f}"
     for j, name in enumerate(("image", "pseudo-healthy", f"difference map{contour}")):
         axes[0, j].set_title(name, fontsize=10)
     add_map_bar(figure, axes)
@@ -95,9 +96,9 @@ def grey(image: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip((image + 1) / 2, 0, 1)).astype(np.uint8)
 
 
-def mask_picture(difference: np.ndarray, threshold: float) -> np.ndarray:
-    """White where |difference map| (H, W) is over the threshold, else black, as uint8."""
-    return np.where(np.abs(difference) > threshold, np.uint8(255), np.uint8(0))
+def mask_picture(score: np.ndarray, threshold: float) -> np.ndarray:
+    """White where the score map (H, W) is over the threshold, else black, as uint8."""
+    return np.where(score > threshold, np.uint8(255), np.uint8(0))
 
 
 def colour_map(difference: np.ndarray) -> np.ndarray:

@@ -68,6 +68,15 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
             network.train(was_training)
 
 
+def class_map(images: Tensor, classes: Tensor | int) -> Tensor:
+    """One-hot map (B, 2, H, W) of the target classes, channels [healthy, diseased]."""
+    batch, _, height, width = images.shape
+    if isinstance(classes, int):
+        classes = torch.full((batch,), classes)
+    one_hot = F.one_hot(classes, 2).to(images.device, images.dtype, non_blocking=True)
+    return one_hot[:, :, None, None].expand(batch, 2, height, width)
+
+
 class Convolution(torch.autograd.Function):
     """Convolution whose backward pass is faster than PyTorch's own, and gives the same.
 

@@ -4,6 +4,7 @@ ROOT/{train,validate,test}/{healthy class, other class}/image files, and masks/ 
 classes where there are outlines; folder names in any case.
 """
 
+import csv
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from descargan import DISEASED, HEALTHY
 from descargan.errors import FileError, UserError, warn
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
-from descargan.names import ENDINGS, PREDICTIONS
+from descargan.names import ENDINGS, PREDICTIONS, printable
 from descargan.scanning import is_hidden, scan
 
 HEALTHY_NAMES = frozenset(
@@ -19,6 +20,7 @@ HEALTHY_NAMES = frozenset(
     | {"normal", "normals", "no finding", "no findings"}
 )
 MASKS = "masks"
+MANIFEST = "manifest.csv"
 
 
 def find_images(
@@ -73,6 +75,20 @@ def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:
             raise FileError(f"{path} {problem} of this split: name it as its image, or remove it")
         masks[found[0]] = path
     return masks
+
+
+def read_patients(root: Path, images: list[Path]) -> list[str]:
+    """The patient of each image, by the ``manifest.csv`` of a prepared data set.
+
+    Empty where there is none, or where it does not name every image with a patient.
+    """
+    try:
+        with (root / MANIFEST).open(newline="", encoding="utf-8") as file:
+            patients = {row["file"]: row["patient"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError):
+        return []
+    found = [patients.get(printable(path.relative_to(root).as_posix())) for path in images]
+    return found if all(found) else []
 
 
 def find_files(source: Path) -> list[Path]:

@@ -99,3 +99,29 @@ def classwise_mse(
 def class_shares(classes: Tensor, number: int = 2) -> list[float]:
     """Share of each class among the images of the batch: count / actual batch length."""
     return [(classes == c).double().mean().item() for c in range(number)]
+
+
+def logistic_loss(logits: Tensor, target: Tensor | float) -> Tensor:
+    """Binary cross entropy of logits against targets in 0 and 1, the mean over all exits.
+
+    ``logits`` (exits, B); ``target`` is (B,), or one number for all.
+    """
+    target = torch.as_tensor(target, dtype=logits.dtype, device=logits.device)
+    return F.binary_cross_entropy_with_logits(logits, target.expand_as(logits))
+
+
+def of_class(fakeness: Tensor, classes: Tensor) -> Tensor:
+    """The fakeness (exits, B) that the critic of each image's class sees, out of (exits, B, 2)."""
+    index = classes.to(fakeness.device, non_blocking=True).view(1, -1, 1)
+    return fakeness.gather(2, index.expand(len(fakeness), -1, 1))[..., 0]
+
+
+def gradient_norm(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Mean over real images (B, C, H, W) of ``||grad_x score(x)||_2^2``, ``score`` giving (B,).
+
+    The penalty R1 of Mescheder et al. (arXiv:1801.04406), without its factor. It can be
+    differentiated with respect to the critic's parameters.
+    """
+    points = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(points).sum(), points, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()

@@ -5,20 +5,48 @@ of :data:`MAP_KINDS`, and its name in ``options.TRANSLATIONS``.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from descargan.images import scale_to_range
 
+Map = TypeVar("Map", Tensor, np.ndarray)
 MAX_FLOW = 0.25  # where the image spans [-1, 1]
+MOSTLY = 3.0
 
 
 def rescaled_difference(images: Tensor, healthy: Tensor) -> Tensor:
     """``n(image) - n(pseudo-healthy image)``, n scaling each to [-1, 1] by its own range."""
     return scale_to_range(images) - scale_to_range(healthy)
+
+
+def plain_difference(images: Tensor, healthy: Tensor) -> Tensor:
+    """``image - pseudo-healthy image``: an outlier in one of them does not rescale all of it."""
+    return images - healthy
+
+
+def read(difference: Map, sign: int) -> Map:
+    """The score map of a difference map, tensor or array: how much speaks for disease, from 0 up.
+
+    ``sign``: 1 where disease brightens, -1 where it darkens, 0 where it does either.
+    """
+    return (sign * difference).clip(0) if sign else abs(difference)
+
+
+def choose_sign(brighter: float, darker: float) -> int:
+    """How to read difference maps, by how much brighter and darker they are in diseased images.
+
+    Both are means of the positive and the negative part, less those of healthy images: no outlines
+    are needed. One sign alone is read where it has MOSTLY times the other's share.
+    """
+    for sign, ours, other in ((1, brighter, darker), (-1, darker, brighter)):
+        if ours > 0 and ours > MOSTLY * other:
+            return sign
+    return 0
 
 
 def deform(images: Tensor, flow: Tensor) -> Tensor:
@@ -41,6 +69,50 @@ def upsample(drawn: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(drawn, size=size, mode="bilinear", align_corners=False)
 
 
+def lift_veil(images: Tensor, drawn: Tensor) -> Tensor:
+    """Images less a map, and with their contrast around 0 raised by another: drawn (B, 2, H, W).
+
+    A half-transparent layer over an image lowers its contrast as it adds brightness. Both are taken
+    off, and what shines through is spared. With the second map at 0 it is plain addition.
+    """
+    difference, gain = drawn.split(1, dim=1)
+    return images + gain * images - difference
+
+
+def bounded_flow(drawn: Tensor) -> Tensor:
+    return MAX_FLOW * drawn.tanh()
+
+
+def displace(images: Tensor, drawn: Tensor) -> Tensor:
+    """Images at the places of a flow: drawn (B, 2, h, w)."""
+    return deform(images, bounded_flow(drawn))
+
+
+def move_and_lift(images: Tensor, drawn: Tensor) -> Tensor:
+    """Images moved by the first two maps drawn (B, 4, H, W), then a veil lifted by the others."""
+    return lift_veil(displace(images, drawn[:, :2]), drawn[:, 2:])
+
+
+def amount_of_both(images: Tensor, drawn: Tensor) -> Tensor:
+    """How far tissue is moved, and how much what comes of it is changed beyond that."""
+    moved = displace(images, drawn[:, :2])
+    return displacement(drawn[:, :2]) + brightening(moved, lift_veil(moved, drawn[:, 2:]))
+
+
+def brightening(images: Tensor, changed: Tensor) -> Tensor:
+    """How much images were changed, as mean |change| in their unit."""
+    return (changed - images).abs().mean()
+
+
+def displacement(drawn: Tensor) -> Tensor:
+    """How far tissue is moved, as a mean in units of a tenth of the largest flow.
+
+    Not by the change of pixels: an edge that moves by a little changes them as much as one that
+    moves by its width, so that a penalty on them holds a flow at nothing.
+    """
+    return 0.1 * drawn.tanh().square().sum(dim=1).add(1e-12).sqrt().mean()
+
+
 class MapKind(NamedTuple):
     """What a generator's heads draw, and what comes of it.
 
@@ -59,19 +131,34 @@ class MapKind(NamedTuple):
     difference: Callable[[Tensor, Tensor], Tensor] = rescaled_difference
     # What is drawn as a displacement (B, 2, h, w), (x, y) where the image spans [-1, 1].
     flow: Callable[[Tensor], Tensor] | None = None
-
-
-def bounded_flow(drawn: Tensor) -> Tensor:
-    return MAX_FLOW * drawn.tanh()
+    # (images, drawn) to how much is changed, which logistic critics' recipe keeps small.
+    amount: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 MAP_KINDS = {
     "image": MapKind(lambda images, drawn: drawn, changes_input=False),  # the paper's
-    "additive": MapKind(lambda images, drawn: images + drawn),
+    "additive": MapKind(
+        lambda images, drawn: images + drawn,
+        amount=lambda images, drawn: drawn.abs().mean(),
+    ),
     "deformation": MapKind(
-        lambda images, drawn: deform(images, bounded_flow(drawn)),
+        displace,
         channels=2,
         stride=4,
         flow=bounded_flow,
+        amount=lambda images, drawn: displacement(drawn),
+    ),
+    "veil": MapKind(
+        lift_veil,
+        channels=2,
+        difference=plain_difference,
+        amount=lambda images, drawn: brightening(images, lift_veil(images, drawn)),
+    ),
+    "combined": MapKind(  # a deformation, then a veil
+        move_and_lift,
+        channels=4,
+        difference=plain_difference,
+        flow=lambda drawn: bounded_flow(drawn[:, :2]),
+        amount=amount_of_both,
     ),
 }

@@ -7,12 +7,11 @@ the official weights use are mapped in ``descargan/checkpoints.py``.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from descargan import DISEASED, HEALTHY
+from descargan import DISEASED, HEALTHY, compact
 from descargan.errors import UserError
-from descargan.layers import BatchNorm, Conv, MaxPool, ReLU, UpsampledConv
+from descargan.layers import BatchNorm, Conv, MaxPool, ReLU, UpsampledConv, class_map
 from descargan.maps import MAP_KINDS
 from descargan.options import Options
 
@@ -232,15 +231,6 @@ class Discriminator(nn.Module):
         return through_own_head(self.critics, features, classes)
 
 
-def class_map(images: Tensor, classes: Tensor | int) -> Tensor:
-    """One-hot map (B, 2, H, W) of the target classes, channels [healthy, diseased]."""
-    batch, _, height, width = images.shape
-    if isinstance(classes, int):
-        classes = torch.full((batch,), classes)
-    one_hot = F.one_hot(classes, 2).to(images.device, images.dtype, non_blocking=True)
-    return one_hot[:, :, None, None].expand(batch, 2, height, width)
-
-
 def check_size(size: Sequence[int]) -> None:
     """Raise UserError unless both sides are positive multiples of 64."""
     if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in size):
@@ -250,8 +240,13 @@ def check_size(size: Sequence[int]) -> None:
         )
 
 
-def build_networks(options: Options) -> tuple[Generator, Discriminator]:
+def build_networks(options: Options) -> tuple[nn.Module, nn.Module]:
     """Both networks, with new weights, as the options say."""
+    if options.networks == "compact":
+        return (
+            compact.Generator(translation=options.translation),
+            compact.Discriminator(image_size=options.image_size),
+        )
     generator = Generator(
         base_filters=options.base_filters,
         translation=options.translation,

@@ -4,7 +4,6 @@ A new option is one field of :class:`Options`: the command line, the keywords of
 the file of options of a run follow from it.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -13,10 +12,11 @@ from typing import Any
 
 from descargan.cli import count, fraction, natural, port, positive, weight
 from descargan.errors import UserError
+from descargan.files import available_cores
 from descargan.kinds import KINDS
 
 # The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
-TRANSLATIONS = ("image", "additive", "deformation")
+TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
 
 
 def option(default: object, help: str, **parsing: object) -> Any:
@@ -32,14 +32,6 @@ def option(default: object, help: str, **parsing: object) -> Any:
 number = partial(option, metavar="X")
 whole = partial(option, metavar="N", type=count)
 folder = partial(option, metavar="DIR", type=Path)
-
-
-def processors() -> int:
-    """How many this process may use, which on a cluster can be fewer than there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -97,8 +89,9 @@ class Options:
     )
     recipe: str = option(
         "paper",
-        "values of the options below: the paper's, or fewer, faster iterations (default: paper)",
-        choices=("paper", "fast"),
+        "values of the options below: the paper's, the recommended ones (fast), or those that were "
+        "recommended before, for diseases that move (deformation) (default: paper)",
+        choices=("paper", "fast", "deformation"),
     )
 
     image_size: int = whole(
@@ -122,14 +115,24 @@ class Options:
         choices=("none", "horizontal", "both"),
     )
     workers: int = whole(
-        min(8, processors()),
+        min(8, available_cores()),
         "processes that read images which do not fit in memory (default: up to 8)",
         type=natural,
     )
-
-    base_filters: int = whole(
-        64, "filters of the generator's first layer (default: 64)", group="networks"
+    augment: bool = option(
+        False,
+        "training images also turned, scaled, shifted, brighter and darker (default: no)",
+        both_ways=True,
     )
+
+    networks: str = option(
+        "paper",
+        "the paper's with Wasserstein critics, or compact ones with logistic critics "
+        "(default: paper)",
+        choices=("paper", "compact"),
+        group="networks",
+    )
+    base_filters: int = whole(64, "filters of the generator's first layer (default: 64)")
     critic_filters: int = whole(32, "filters of the discriminator's first layer (default: 32)")
     translation: str = option(
         "image",
@@ -231,6 +234,29 @@ FIELDS = {entry.name: entry for entry in fields(Options)}
 RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "fast": {
+        "networks": "compact",
+        "translation": "veil",
+        "augment": True,
+        "batch_size": 20,
+        "critic_steps": 1,
+        "noise": 0.0,
+        "critic_class": 1.0,
+        "critic_adversarial": 1.0,
+        "critic_penalty": 0.5,
+        "generator_adversarial": 1.0,
+        "generator_class": 1.0,
+        "generator_identity": 20.0,
+        "generator_reconstruction": 0.0,
+        "generator_change": 5.0,
+        "learning_rate": 1e-3,
+        "beta2": 0.99,
+        "clip_norm": 5.0,
+        "decay": "linear",
+        "average": 0.99,
+        "average_flips": True,
+        "epochs": 10,
+    },
+    "deformation": {
         "translation": "deformation",
         "generator_norm": "instance",
         "penalty_of": "mean",
@@ -266,7 +292,7 @@ TEST_OPTIONS = frozenset(
     {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
     | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
     | {"critic_filters"}
-    | {"translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
+    | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (

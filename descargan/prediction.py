@@ -49,7 +49,7 @@ def predict(options: Options, translator: Translator) -> int:
 
     For FILE, at the file's own size: FILE.healthy.png, the pseudo-healthy image; FILE.map.npy, the
     difference map, float32 (H, W); FILE.overlay.png, the map over the image; FILE.mask.png, white
-    where |difference map| is over the threshold, if there is one. A file that cannot be read is a
+    where the score map is over the threshold, if there is one. A file that cannot be read is a
     row with its error. Returns how many there were. Raises UserError where none can be read.
     """
     paths = find_files(options.input)
@@ -145,7 +145,8 @@ def write_images(target: Path, image: np.ndarray, result: Result, reading: Readi
     write(".healthy.png", png(grey(result.healthy)))
     write(".overlay.png", png(overlay(image, result.difference)))
     if reading.threshold is not None:
-        write(".mask.png", png(mask_picture(result.difference, reading.threshold)))
+        score = reading.score_map(result.difference)
+        write(".mask.png", png(mask_picture(score, reading.threshold)))
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -162,7 +163,8 @@ def describe_card(row: Row, image: np.ndarray, result: Result, reading: Reading)
         "map": overlay(image, result.difference),
     }
     if reading.threshold is not None:
-        panels["mask"] = mask_picture(result.difference, reading.threshold)
+        score = reading.score_map(result.difference)
+        panels["mask"] = mask_picture(score, reading.threshold)
     said = f"{CLASS_NAMES[row['predicted']]}, P(disease) {row['probability']:.2f}"
     flag = "unlike the training images" if row["unlike_training"] == 1 else ""
     return Card(row["file"], row["anomaly_score"], said, flag, panels)

@@ -1,8 +1,10 @@
-"""From which value on a difference map says that something was found.
+"""How difference maps are read: by which sign, and from which value on something was found.
 
-No pixel labels are needed: of healthy validation images nearly all pixels lie below the threshold.
-Where the anomaly score does not tell the validation images' classes apart, nothing was found, and
-no value is one. Both stand beside the weights, for the last and for the best.
+No pixel labels are needed. What the maps of diseased validation images have more of than those of
+healthy ones, brighter pixels or darker or both, is the score map. Of healthy images nearly all
+pixels of it lie below the threshold. Where the anomaly score does not tell the validation images'
+classes apart, nothing was found, and no value is one. All stand beside the weights, for the last
+and for the best.
 """
 
 from collections.abc import Sequence
@@ -14,10 +16,11 @@ import numpy as np
 from descargan import metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
+from descargan.maps import read
 from descargan.options import Options
 
 RANGE = 2.0  # of an image in [-1, 1]
-QUANTILE = 0.995  # of |difference map|, over all pixels of healthy images
+QUANTILE = 0.995  # of the score map, over all pixels of healthy images
 LEAST = 0.05 * RANGE
 EDGES = np.linspace(0, RANGE, 2001)
 NUMBERS = ("threshold", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
@@ -25,15 +28,23 @@ SAMPLES = 200  # of the bootstrap, after every epoch
 
 
 class Reading(NamedTuple):
-    """The threshold of |difference map|, or None and the sentence that says why."""
+    """The threshold of the score map, or None and the sentence that says why; and its sign.
+
+    ``sign`` 1: the brighter part of the difference map is the score map, -1: the darker, 0: both.
+    """
 
     threshold: float | None
     reason: str = ""
+    sign: int = 0
+
+    def score_map(self, difference: np.ndarray) -> np.ndarray:
+        """How much speaks for disease at each pixel of difference maps."""
+        return read(difference, self.sign)
 
 
-def count_values(difference: np.ndarray) -> np.ndarray:
-    """Pixels of a difference map in each bin of |difference| between EDGES."""
-    return np.histogram(np.minimum(np.abs(difference), RANGE), EDGES)[0]
+def count_values(score_map: np.ndarray) -> np.ndarray:
+    """Pixels of a score map in each bin between EDGES."""
+    return np.histogram(np.minimum(score_map, RANGE), EDGES)[0]
 
 
 def healthy_threshold(counts: np.ndarray) -> float:
@@ -57,18 +68,19 @@ def describe_maps(
     return dict(zip(NUMBERS, numbers, strict=True))
 
 
-def keep_reading(path: Path, which: str, values: dict[str, float]) -> None:
-    """Write the numbers of :func:`describe_maps` for the "last" weights or the "best"."""
+def keep_reading(path: Path, which: str, values: dict[str, float], sign: int) -> None:
+    """Write the numbers of :func:`describe_maps`, and the sign, for "last" or "best" weights."""
     known = read_json(path)
-    known[which] = {name: values[name] for name in NUMBERS}
+    known[which] = {**{name: values[name] for name in NUMBERS}, "sign": sign}
     write_json(path, without_nan(known))
 
 
 def reading_of(options: Options) -> Reading:
     """How a test or a prediction reads maps: as ``--threshold`` says, or as its run has stored."""
+    reading = read_reading(Run(options.save_dir, options.dataset).reading, options.weights)
     if options.threshold is not None:
-        return Reading(options.threshold)
-    return read_reading(Run(options.save_dir, options.dataset).reading, options.weights)
+        return Reading(options.threshold, sign=reading.sign)
+    return reading
 
 
 def read_reading(path: Path, which: str) -> Reading:
@@ -77,11 +89,13 @@ def read_reading(path: Path, which: str) -> Reading:
     if stored is None:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
-    if low is None or low <= 0.5 <= high:
+    sign = stored.get("sign", 0)
+    if low is None or low <= 0.5:
         interval = "undefined" if low is None else f"{low:.2f} to {high:.2f}"
         return Reading(
             None,
             "nothing found: on the validation images the anomaly score does not tell diseased "
             f"from healthy (95 % interval of its AUROC: {interval}), so there are no masks",
+            sign,
         )
-    return Reading(stored["threshold"])
+    return Reading(stored["threshold"], sign=sign)

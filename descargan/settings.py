@@ -15,9 +15,9 @@ from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Optio
 # What a run's weights depend on beside their sizes, and how it is tested.
 HANDED_DOWN = (
     *("healthy_class", "scaling", "flip", "average_flips"),
-    *("translation", "generator_norm"),
+    *("networks", "translation", "generator_norm"),
 )
-OF_THE_RUN = ("translation", "generator_norm", "scaling", "healthy_class")
+OF_THE_RUN = ("networks", "translation", "generator_norm", "scaling", "healthy_class")
 # Networks that come with the project: below the current folder, or beside the program.
 SHIPPED = (Path("save_nets/pretrained"), Path(__file__).parents[1] / "save_nets" / "pretrained")
 

@@ -30,22 +30,25 @@ from descargan.figures import (
     save_figure,
 )
 from descargan.files import naming, without_nan, write_atomically, write_json
+from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, write_report
 from descargan.translator import Translator
+from descargan.trivial import measure_trivial
 
 EXAMPLES = 5
 NO_READING = Reading(None)
 Row = dict[str, float | int | str]
 # Shown for each metric, in this order: what it is, in words.
 PER_IMAGE = {
-    "pixel_auroc": "pixel AUROC of |difference map|",
-    "pixel_auprc": "pixel AUPRC of |difference map|",
+    "pixel_auroc": "pixel AUROC of the score map",
+    "pixel_auprc": "pixel AUPRC of the score map",
     "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
     "dice_stored": "Dice at the threshold of the healthy validation images",
+    "dice_best": "Dice at the best threshold for these images",
     "map_ssim": "SSIM of difference map and ground truth",
     "map_mse": "MSE of difference map and ground truth",
     "map_variance": "variance of ground truth minus difference map, both scaled",
@@ -61,11 +64,16 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
     "auroc_class": ("AUROC of the class logits", metrics.auroc, ("class", "probability")),
     "auprc_class": ("AUPRC of the class logits", metrics.auprc, ("class", "probability")),
     "auroc_anomaly": (
-        "AUROC of the anomaly score, mean |difference map|",
+        "AUROC of the anomaly score, the mean of the score map",
         metrics.auroc,
         ("class", "anomaly_score"),
     ),
 }
+
+
+# Where the ground truth is an outline, it has no unit to compare a difference in.
+OF_DIFFERENCES = ("dice", "map_ssim", "map_mse", "map_variance", "counterpart_mse")
+OF_DIFFERENCES += ("counterpart_ssim", "input_mse")
 
 
 class Finding(NamedTuple):
@@ -80,7 +88,7 @@ class Finding(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Of |difference map|: that of the best Dice on validation, if known, and that of the run."""
+    """Of the score map: that of the best Dice on validation, if known, and that of the run."""
 
     validated: float | None
     reading: Reading
@@ -104,11 +112,12 @@ def test(options: Options, translator: Translator) -> Results:
     dataset = ImageDataset.open(options, "test")
     warn_of_few(dataset, "test")
     validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
+    reading = reading_of(options)
     with connected(options, Process()) as dashboard:
         validated = None
         if validation is not None:
-            validated = choose_threshold(findings(translator, validation, options))
-        thresholds = Thresholds(validated, reading_of(options))
+            validated = choose_threshold(findings(translator, validation, options), reading)
+        thresholds = Thresholds(validated, reading)
         return test_split(options, translator, dataset, thresholds, dashboard)
 
 
@@ -121,45 +130,82 @@ def test_split(
 ) -> Results:
     """Test networks on a split."""
     results = options.results_dir
-    with naming(results):
-        results.mkdir(parents=True, exist_ok=True)
-    shown = evenly_spread(dataset, EXAMPLES - 1)
-    files = map_names([dataset.name(index) for index in range(len(dataset))])
-    rows, gallery = [], Gallery()
-    examples: dict[int, Finding] = {}
-    with replaced_folder(results / "difference_maps") as maps:
-        for index, finding in enumerate(findings(translator, dataset, options)):
-            rows.append(describe_image(dataset.name(index), finding, *thresholds))
-            rows[-1]["map"] = files[index]
-            with naming(results / "difference_maps" / files[index]):
-                np.save(maps / files[index], finding.difference)
-            gallery.add(describe_card(rows[-1], finding, thresholds, dataset.has_truth))
-            if index in shown:
-                examples[index] = finding
+    seen = look_at(translator, dataset, options, thresholds)
     title = f"{options.dataset}: test images"
-    figure = show(list(examples.values()), title, thresholds, dataset.has_truth)
+    figure = show(list(seen.examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    summary = summarise(rows)
+    summary, trivial = measure(dataset, seen)
     about = describe_test(options, dataset, thresholds)
-    confusion, roc = write_results(results, rows, {**about, "metrics": summary})
-    table = {title_of(name): interval_text(value) for name, value in summary.items()}
+    found = {"metrics": summary, "trivial_maps": trivial}
+    confusion, roc = write_results(results, seen.rows, {**about, **found})
+    entries = {title_of(name): entry for name, entry in summary.items()}
+    for name, measured in trivial.items():
+        entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
+    table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
     print_confusion(confusion)
     notes = [thresholds.reading.reason] if thresholds.reading.reason else []
     for note in notes:
         print(note)
     counts = ", ".join(f"{n} {name}" for name, n in about["images"].items())
-    report = write_report(
-        options,
-        f"{len(rows)} images ({counts})",
-        gallery,
-        notes,
-        Measured(report_rows(summary), roc),
-    )
+    of_page = f"{len(seen.rows)} images ({counts})", seen.gallery, notes
+    page = write_report(options, *of_page, Measured(report_rows(entries), roc))
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
-    print(f"to look at: {report}")
+    print(f"to look at: {page}")
     dashboard.show_results(table, figure)
-    return Results(results, summary, rows)
+    return Results(results, summary, seen.rows)
+
+
+class Seen(NamedTuple):
+    """What was seen in a split: a row an image, Dice curves by index, cards, and examples."""
+
+    rows: list[Row]
+    curves: dict[int, np.ndarray]
+    gallery: Gallery
+    examples: dict[int, Finding]
+
+
+def look_at(
+    translator: Translator, dataset: ImageDataset, options: Options, thresholds: Thresholds
+) -> Seen:
+    """Go through the images of a split, and write their difference maps."""
+    results = options.results_dir
+    with naming(results):
+        results.mkdir(parents=True, exist_ok=True)
+    shown = evenly_spread(dataset, EXAMPLES - 1)
+    files = map_names([dataset.name(index) for index in range(len(dataset))])
+    seen = Seen([], {}, Gallery(), {})
+    with replaced_folder(results / "difference_maps") as maps:
+        for index, finding in enumerate(findings(translator, dataset, options)):
+            row = describe_image(dataset.name(index), finding, *thresholds)
+            if dataset.has_masks:
+                row = {name: value for name, value in row.items() if name not in OF_DIFFERENCES}
+            seen.rows.append({**row, "map": files[index]})
+            if finding.truth.any():
+                score = thresholds.reading.score_map(finding.difference)
+                seen.curves[index] = metrics.dice_curve(score, finding.truth)
+            with naming(results / "difference_maps" / files[index]):
+                np.save(maps / files[index], finding.difference)
+            seen.gallery.add(describe_card(row, finding, thresholds, dataset.has_truth))
+            if index in shown:
+                seen.examples[index] = finding
+    return seen
+
+
+def measure(dataset: ImageDataset, seen: Seen) -> tuple[dict[str, dict], dict[str, dict]]:
+    """The metrics of the networks' maps, and those of trivial maps where there is a truth.
+
+    Intervals are by patient where the data set names them.
+    """
+    patients = read_patients(dataset.root, dataset.paths)
+    groups = np.array(patients) if patients else None
+    summary = summarise(seen.rows, groups)
+    if not seen.curves:
+        return summary, {}
+    located = None if groups is None else groups[list(seen.curves)]
+    summary["dice_best"] = metrics.best_dice(np.stack(list(seen.curves.values())), located)
+    ordered = {name: summary[name] for name in (*PER_IMAGE, *OVERALL) if name in summary}
+    return ordered, measure_trivial(dataset, groups)
 
 
 def describe_test(options: Options, dataset: ImageDataset, thresholds: Thresholds) -> dict:
@@ -171,6 +217,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
+        "sign_of_disease": thresholds.reading.sign,
     }
 
 
@@ -197,9 +244,10 @@ def replaced_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def choose_threshold(found: Iterator[Finding]) -> float | None:
-    """The threshold of |difference map| with the best mean Dice; None without ground truth."""
-    curves = [metrics.dice_curve(f.difference, f.truth) for f in found if f.truth.any()]
+def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
+    """The threshold of the score map with the best mean Dice; None without ground truth."""
+    pairs = ((reading.score_map(f.difference), f.truth) for f in found if f.truth.any())
+    curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
     if not curves:
         return None
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
@@ -210,23 +258,23 @@ def describe_image(
 ) -> Row:
     """Everything measured on one image, with the two thresholds of :class:`Thresholds`."""
     label, image, truth, healthy, difference, probability = finding
+    score = reading.score_map(difference)
     row: Row = {
         "file": name,
         "class": label,
         "predicted": int(probability > 0.5),
         "probability": probability,
-        "anomaly_score": float(np.abs(difference).mean()),
+        "anomaly_score": float(score.mean()),
     }
     if label == HEALTHY:
         row["mse_healthy"] = float(np.square(difference).mean())
         row["variance_healthy"] = float(difference.var())
     elif truth.any():
-        row |= metrics.map_metrics(difference, truth)
+        row |= metrics.map_metrics(difference, truth, score)
         named = (("dice_validated", validated), ("dice_stored", reading.threshold))
         for key, threshold in named:
             if threshold is not None:
-                over = np.abs(difference) > threshold
-                row[key] = metrics.dice(over, metrics.is_diseased(truth))
+                row[key] = metrics.dice(score > threshold, metrics.is_diseased(truth))
         scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
         row["map_variance"] = float((scaled[0] - scaled[1]).var())
         counterpart = image - truth
@@ -244,12 +292,13 @@ def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth:
     names = [
         f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}" for c, p in zip(classes, probability, strict=True)
     ]
-    limit = thresholds.reading.threshold
+    limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference)
     if not has_truth:
-        return overlay_figure(image, healthy, difference, names, title, limit)
+        contours = None if limit is None else (score, limit)
+        return overlay_figure(image, healthy, difference, names, title, contours)
     columns = {"image": image, "pseudo-healthy": healthy, "difference map": difference}
     if limit is not None:
-        columns[f"|difference| > {limit:.2f}"] = np.abs(difference) > limit
+        columns[f"score > {limit:.2f}"] = score > limit
     columns |= {"ground truth": truth, "diseased pixels": metrics.is_diseased(truth)}
     return example_figure(columns, title, names)
 
@@ -263,7 +312,7 @@ def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth:
         "map": overlay(finding.image, finding.difference),
     }
     if limit is not None:
-        panels["mask"] = mask_picture(finding.difference, limit)
+        panels["mask"] = mask_picture(thresholds.reading.score_map(finding.difference), limit)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
     said = f"{CLASS_NAMES[finding.label]}, P(disease) {finding.probability:.2f}"
@@ -287,16 +336,19 @@ def write_results(results: Path, rows: list[Row], about: dict) -> tuple[np.ndarr
     return confusion, roc
 
 
-def summarise(rows: list[Row]) -> dict[str, dict]:
-    """Each metric over all images where it is defined, with its bootstrap 95 % interval."""
+def summarise(rows: list[Row], groups: np.ndarray | None = None) -> dict[str, dict]:
+    """Each metric over all images where it is defined, with its bootstrap 95 % interval.
+
+    ``groups``: what images are drawn together by, see :func:`metrics.with_interval`.
+    """
     summary = {}
     for name in PER_IMAGE:
-        values = np.array([row[name] for row in rows if name in row])
-        if len(values):
-            summary[name] = metrics.with_interval(metrics.mean, values)
+        values = np.array([row.get(name, np.nan) for row in rows])
+        if any(name in row for row in rows):
+            summary[name] = metrics.with_interval(metrics.mean, values, groups=groups)
     for name, (_, statistic, keys) in OVERALL.items():
         columns = [np.array([row[key] for row in rows]) for key in keys]
-        summary[name] = metrics.with_interval(statistic, *columns)
+        summary[name] = metrics.with_interval(statistic, *columns, groups=groups)
     return summary
 
 
@@ -318,12 +370,12 @@ def decimals(value: float) -> str:
     return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
 
 
-def report_rows(summary: dict[str, dict]) -> list[tuple[str, str, str, int]]:
-    """The table of the report: title, value, 95 % interval, images."""
+def report_rows(entries: dict[str, dict]) -> list[tuple[str, str, str, int]]:
+    """The table of the report, of metrics by their titles: title, value, 95 % interval, images."""
     rows = []
-    for name, entry in summary.items():
+    for title, entry in entries.items():
         value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
-        rows.append((title_of(name), value, f"{low} to {high}", entry["n"]))
+        rows.append((title, value, f"{low} to {high}", entry["n"]))
     return rows
 
 

@@ -23,11 +23,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from descargan import __version__
+from descargan.augmentation import augment
 from descargan.checkpoints import Run
 from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
     ImageDataset,
+    balanced_batches,
     load,
     random_flips,
     random_stream,
@@ -37,10 +39,11 @@ from descargan.data import (
 from descargan.device import enough_memory
 from descargan.distributed import Process, average, largest
 from descargan.errors import UserError, warn
-from descargan.evaluation import example_batch, translate_examples, validate
+from descargan.evaluation import example_batch, sign_of_disease, translate_examples, validate
 from descargan.figures import example_figure, save_figure
 from descargan.files import write_atomically, write_json
 from descargan.likeness import keep_likeness
+from descargan.logistic import logistic_step
 from descargan.models import build_networks
 from descargan.options import Options, as_json
 from descargan.reading import keep_reading
@@ -90,6 +93,8 @@ class Training:
         A last one that leaves a process without an image is dropped.
         """
         size, seed = self.whole_batch, self.options.seed
+        if self.options.networks == "compact":
+            return balanced_batches(self.images.classes, size, seed, epoch)
         batches = shuffled_batches(len(self.images), size, seed, epoch)
         return [batch for batch in batches if len(batch) >= self.process.world]
 
@@ -161,13 +166,16 @@ class Training:
         options, state = self.options, self.state
         networks = (state.averaged, state.discriminator.network)
         translator = Translator(*networks, self.device, averaged_flips(options))
+        if options.networks == "compact":
+            batch_size = options.batch_size
+            translator.sign = sign_of_disease(translator, self.validation, batch_size)
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
-        keep_reading(self.run.reading, "last", values)
+        keep_reading(self.run.reading, "last", values, translator.sign)
         if state.iteration and values["choice"] > before:
             self.run.save_best(*state.weights())
-            keep_reading(self.run.reading, "best", values)
+            keep_reading(self.run.reading, "best", values, translator.sign)
         columns = translate_examples(translator, self.examples)
         keep_examples(self.run, columns, state.iteration / self.per_epoch)
         self.dashboard.show_examples(columns)
@@ -185,7 +193,8 @@ class Training:
         for batch, (images, _, classes) in zip(whole, loaded, strict=True):
             torch.manual_seed(random_stream(options.seed, 1, self.state.iteration, process.rank))
             images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-            images = random_flips(images, options.flip != "none", options.flip == "both")
+            change = augment if options.augment else random_flips
+            images = change(images, options.flip != "none", options.flip == "both")
             noise = options.noise * torch.rand_like(images)
             yield Batch(images, classes, noise, self.images.classes[batch], process)
 
@@ -195,9 +204,12 @@ class Training:
         if options.decay == "linear":
             state.set_learning_rate((1 - state.iteration / self.length) * options.learning_rate)
         state.iteration += 1
-        with_generator = state.iteration % options.critic_steps == 0
-        terms = train_step(state, batch, options, with_generator)
-        if with_generator and options.average:
+        if options.networks == "compact":
+            terms = logistic_step(state, batch, options)
+        else:
+            with_generator = state.iteration % options.critic_steps == 0
+            terms = train_step(state, batch, options, with_generator)
+        if options.average and "generator/total" in terms:
             state.update_average(options.average)
         return terms
 

@@ -21,9 +21,10 @@ from descargan.errors import UserError
 from descargan.images import fit, in_unit, read_image, unfit
 from descargan.layers import evaluating
 from descargan.layout import find_files
-from descargan.maps import upsample
+from descargan.maps import read, upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
+from descargan.reading import reading_of
 from descargan.settings import settle
 
 CHUNK = 10  # images of an array are translated so many at a time
@@ -37,11 +38,17 @@ class Translations(NamedTuple):
     difference: Tensor  # the difference map, of the map kind: n(image) - n(pseudo-healthy image)
     probability: Tensor  # of disease, by the classifier (B,)
     flow: Tensor | None  # (B, 2, H, W), (x, y) where the image spans [-1, 1], if tissue is moved
+    sign: int = 0  # how the difference map is read, see maps.read
+
+    @property
+    def score_map(self) -> Tensor:
+        """How much speaks for disease (B, 1, H, W): |difference map|, or its part of one sign."""
+        return read(self.difference, self.sign)
 
     @property
     def score(self) -> Tensor:
-        """The anomaly score (B,): mean |difference map|."""
-        return self.difference.abs().mean(dim=(1, 2, 3))
+        """The anomaly score (B,): the mean of the score map."""
+        return self.score_map.mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Result:
     the difference map, in [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where
     the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
     (under averaged flips the mean over them), else None.
-    ``probability`` of disease and ``score``, mean |difference| over the networks' own size, are
+    ``probability`` of disease and ``score``, the mean of the score map at the networks' size, are
     numbers, or arrays (B,).
     """
 
@@ -87,6 +94,7 @@ class Translator:
             for network in (generator, discriminator)
         )
         self.flips, self.scaling = flips, scaling
+        self.sign = 0  # how difference maps are read, see maps.read
 
     @classmethod
     def load(
@@ -113,7 +121,9 @@ class Translator:
         for network, file in zip(networks, files, strict=True):
             load_weights(network, file)
             network.eval()
-        return cls(*networks, device, averaged_flips(options), options.scaling)
+        translator = cls(*networks, device, averaged_flips(options), options.scaling)
+        translator.sign = reading_of(options).sign
+        return translator
 
     @property
     def size(self) -> int:
@@ -128,7 +138,7 @@ class Translator:
             healthy, flow = self.into(images, HEALTHY)
             probability = self.classify(images)
         difference = kind.difference(images, healthy)
-        return Translations(images, healthy, difference, probability, flow)
+        return Translations(images, healthy, difference, probability, flow, self.sign)
 
     def into(self, images: Tensor, target: Tensor | int) -> tuple[Tensor, Tensor | None]:
         """Translations (B, 1, S, S) into a class, or each into its own, and the flow.

@@ -27,7 +27,7 @@ def moving(synthetic, tmp_path_factory):
     """A run whose generator moves tissue, one epoch."""
     folder = tmp_path_factory.mktemp("moving") / "run"
     arguments = [*TINY, "--dataset-path", synthetic, "--save-dir", folder, "--epochs", 1]
-    succeed("main.py", *arguments, "--recipe", "fast", "--visdom", "off")
+    succeed("main.py", *arguments, "--recipe", "deformation", "--visdom", "off")
     return folder
 
 

@@ -19,7 +19,7 @@ def folders(tmp_path):
 
 def test_each_metric_stands_with_its_value_in_each_test(folders):
     assert compare(folders) == [
-        ("pixel AUPRC of |difference map|", "0.8000", "4.0e-05"),
+        ("pixel AUPRC of the score map", "0.8000", "4.0e-05"),
         ("classification accuracy", "undefined", "undefined"),
     ]
 

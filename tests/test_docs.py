@@ -27,7 +27,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import descargan
-from descargan import metrics
+from descargan import data, metrics
 from descargan.arguments import build_parser
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -87,6 +87,7 @@ def clone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     interval = partial(metrics.with_interval, samples=RESAMPLES)
     monkeypatch.setattr(metrics, "with_interval", interval)
+    monkeypatch.setattr(data, "BATCHES", 3)
     shutil.copytree(ROOT / "save_nets" / "pretrained", "save_nets/pretrained")
     rng = np.random.default_rng(0)
 

@@ -161,3 +161,25 @@ def test_identity_loss_of_a_single_class_has_no_term_of_the_other(c, expected):
     assert loss.item() == pytest.approx(expected)
     loss.backward()
     assert torch.isfinite(outputs.grad).all()
+
+
+def test_logistic_loss_is_the_mean_binary_cross_entropy_over_exits_and_images():
+    logits, target = torch.randn(2, 3), torch.tensor([0.0, 1.0, 1.0])
+    p = 1 / (1 + np.exp(-logits.double().numpy()))
+    expected = -np.log(np.where(target.numpy() == 1, p, 1 - p)).mean()
+    assert losses.logistic_loss(logits, target).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.logistic_loss(logits, 1.0).item() == pytest.approx(-np.log(p).mean(), rel=1e-5)
+
+
+def test_fakeness_is_that_of_the_images_own_class():
+    fakeness = torch.arange(12.0).view(2, 3, 2)  # exits, images, classes
+    expected = torch.tensor([[0.0, 3.0, 5.0], [6.0, 9.0, 11.0]])
+    assert torch.equal(losses.of_class(fakeness, torch.tensor([0, 1, 1])), expected)
+
+
+def test_gradient_norm_by_hand():
+    """score(x) = |x|^2 / 2 has gradient x: squared norms 9 and 25 have the mean 17."""
+    images = torch.zeros(2, 1, 2, 2)
+    images[0, 0, 0, 0], images[1, 0, 0, 1], images[1, 0, 1, 0] = 3.0, 3.0, 4.0
+    loss = losses.gradient_norm(lambda x: x.square().flatten(1).sum(1) / 2, images)
+    assert loss.item() == pytest.approx(17.0)

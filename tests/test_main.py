@@ -255,12 +255,20 @@ def test_the_moving_average_is_what_is_saved_and_resumed(synthetic, tmp_path):
 
 def test_a_recipe_sets_defaults_and_the_command_line_goes_before_them(synthetic, tmp_path):
     arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
-    succeed("main.py", *TINY, *arguments, "--recipe", "fast", "--beta1", 0.4, "--visdom", "off")
+    succeed(
+        "main.py", *TINY, *arguments, "--recipe", "deformation", "--beta1", 0.4, "--visdom", "off"
+    )
     options = json.loads((tmp_path / "options_synthetic.json").read_text())["options"]
-    expected = {"recipe": "fast", **RECIPES["fast"], "epochs": 1, "beta1": 0.4, "clip_norm": 10.0}
+    expected = {
+        "recipe": "deformation",
+        **RECIPES["deformation"],
+        "epochs": 1,
+        "beta1": 0.4,
+        "clip_norm": 10.0,
+    }
     assert {name: options[name] for name in expected} == expected
     result = program("main.py", "--resume", *arguments, "--recipe", "paper", "--visdom", "off")
-    assert_refused(result, "--recipe", "fast")
+    assert_refused(result, "--recipe", "deformation")
 
 
 def test_every_value_of_a_recipe_is_an_option():

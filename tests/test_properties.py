@@ -41,8 +41,8 @@ def test_any_two_ellipses_lie_inside_and_apart(seed, scale):
 @FEW
 @given(st.integers(0, 2**32), st.sampled_from([64, 128, 192]))
 def test_any_sample_is_bounded_and_has_a_healthy_counterpart(seed, size):
-    diseased = synthetic.make_sample(np.random.default_rng(seed), size, disease=True)
-    healthy = synthetic.make_sample(np.random.default_rng(seed), size, disease=False)
+    diseased = synthetic.make_sample(np.random.default_rng(seed), size, disease="atrophy")
+    healthy = synthetic.make_sample(np.random.default_rng(seed), size, disease=None)
     np.testing.assert_allclose(diseased[0] - diseased[1], healthy[0], atol=1e-6)
     assert max(np.abs(diseased[0]).max(), np.abs(healthy[0]).max()) <= 1 + 1e-6
 

@@ -19,7 +19,7 @@ from descargan.reading import (
 
 def test_nearly_all_pixels_of_healthy_images_lie_below_the_threshold():
     rng = np.random.default_rng(0)
-    maps = [rng.uniform(-1, 1, (64, 64)) for _ in range(20)]
+    maps = [rng.uniform(0, 1, (64, 64)) for _ in range(20)]
     assert healthy_threshold(sum(map(count_values, maps))) == pytest.approx(0.995, abs=2e-3)
 
 
@@ -28,7 +28,7 @@ def test_the_threshold_is_never_below_a_twentieth_of_the_range():
 
 
 def test_values_beyond_the_range_count_as_its_end():
-    assert healthy_threshold(count_values(np.full((8, 8), -7.0))) == 2
+    assert healthy_threshold(count_values(np.full((8, 8), 7.0))) == 2
 
 
 def values(scores):
@@ -37,22 +37,22 @@ def values(scores):
 
 def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path):
     path = tmp_path / "reading.json"
-    keep_reading(path, "last", values([0.1] * 10 + [0.2] * 10))
-    keep_reading(path, "best", {**values([0.1] * 10 + [0.2] * 10), "threshold": 0.7})
+    keep_reading(path, "last", values([0.1] * 10 + [0.2] * 10), 0)
+    keep_reading(path, "best", {**values([0.1] * 10 + [0.2] * 10), "threshold": 0.7}, 1)
     assert read_reading(path, "last").threshold == pytest.approx(0.3, abs=2e-3)
-    assert read_reading(path, "best").threshold == 0.7
+    assert read_reading(path, "best") == (0.7, "", 1)
 
 
-@pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10])
+@pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10, [0.2] * 10 + [0.1] * 10])
 def test_a_score_that_tells_no_classes_apart_means_that_nothing_was_found(tmp_path, scores):
-    keep_reading(tmp_path / "reading.json", "last", values(scores))
-    threshold, reason = read_reading(tmp_path / "reading.json", "last")
+    keep_reading(tmp_path / "reading.json", "last", values(scores), 0)
+    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert reason.startswith("nothing found")
 
 
 def test_weights_without_a_threshold_have_none(tmp_path):
-    threshold, reason = read_reading(tmp_path / "reading.json", "last")
+    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert "no threshold is stored" in reason
 

@@ -1,10 +1,12 @@
 """The synthetic data set, against the specification of its geometry."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from conftest import assert_refused, program, start, succeed
 import create_synthetic_dataset as synthetic
 
 
-def sample(seed, size=256, disease=True):
+def sample(seed, size=256, disease="atrophy"):
     return synthetic.make_sample(np.random.default_rng(seed), size, disease)
 
 
@@ -66,10 +68,8 @@ def test_same_seed_same_bytes_at_any_number_of_workers(tmp_path):
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
 
 
-def test_healthy_counterpart_is_image_minus_ground_truth():
-    """The same sample without disease, to the last bits."""
-    diseased, healthy = sample(3, disease=True), sample(3, disease=False)
-    np.testing.assert_allclose(diseased[0] - diseased[1], healthy[0], atol=1e-6)
+def test_healthy_image_spans_the_range_and_has_no_ground_truth():
+    healthy = sample(3, disease=None)
     assert not healthy[1].any()
     assert healthy[0].min() == -1
     assert healthy[0].max() == 1
@@ -83,6 +83,70 @@ def test_ground_truth_is_0_far_from_ellipse_1_and_strong_near_it():
     truth = sample(5)[1]
     assert not truth[distance > 130].any()
     assert np.abs(truth[distance < 40]).max() > 1
+
+
+@pytest.mark.parametrize("disease", ["atrophy", "opacity"])
+def test_disease_changes_ellipse_1_alone_of_the_same_healthy_image(disease):
+    diseased, healthy = sample(3, disease=disease), sample(3, disease=None)
+    np.testing.assert_allclose(diseased[0] - diseased[1], healthy[0], atol=1e-6)
+    assert np.abs(diseased[1]).max() > 0.3
+
+
+def fluid(image=0.0, angle=0.0):
+    """A fluid in an ellipse of 40 x 20 with a ring of 5 pixels at (128, 128), and its numbers."""
+    image = np.full((256, 256), image)
+    ellipse = synthetic.Ellipse(128, 128, 40, 20, angle, 5)
+    rng = np.random.default_rng(0)
+    level, tilt = 20 * rng.uniform(-0.2, 0.6), rng.uniform(-0.15, 0.15)
+    numbers = level, tilt, rng.uniform(0.5, 0.85), rng.uniform(0.55, 0.75)
+    return synthetic.pour(np.random.default_rng(0), image, ellipse, 1.0), numbers
+
+
+def test_opacity_stands_inside_the_ring_of_ellipse_1_below_its_level():
+    """Against the formula, pixel by pixel."""
+    image, (level, tilt, density, brightness) = fluid()
+    for y, x in ((128, 128), (136, 128), (142, 120), (142, 136), (142, 128), (120, 128)):
+        depth = (y - 128 - (level + tilt * (x - 128) + 6 * (((x - 128) / 40) ** 2 - 0.5))) / 4
+        alpha = np.clip(depth, 0, 1) * density
+        assert image[y, x] == pytest.approx(alpha * brightness, abs=1e-9)
+    y, x = np.nonzero(image)
+    assert ((x - 128) ** 2 / 35**2 + (y - 128) ** 2 / 15**2 <= 1).all()
+    assert image[142, 128] > 0.2
+
+
+def test_opacity_lets_the_image_through():
+    bright, (_, _, density, brightness) = fluid(image=1.0)
+    assert bright[142, 128] == pytest.approx(1 - density + density * brightness)
+    assert bright[100, 128] == 1
+
+
+def test_opacity_scales_with_the_image():
+    small = sample(8, size=256, disease="opacity")
+    assert (small[1] != 0).mean() < 0.1
+    ellipse = synthetic.Ellipse(256, 256, 80, 40, 0.3, 10)
+    large = synthetic.pour(np.random.default_rng(0), np.zeros((512, 512)), ellipse, 2.0)
+    half = synthetic.Ellipse(128, 128, 40, 20, 0.3, 5)
+    expected = synthetic.pour(np.random.default_rng(0), np.zeros((256, 256)), half, 1.0)
+    np.testing.assert_allclose(large[::2, ::2], expected, atol=1e-9)
+
+
+def test_both_takes_turns_and_says_so(tmp_path):
+    sizes = ("--image-size", 64, "--train", 2, "--validate", 1, "--test", 1)
+    for disease in synthetic.DISEASES:
+        arguments = ["--output", tmp_path / disease, "--disease", disease, *sizes]
+        succeed("create_synthetic_dataset.py", *arguments)
+    atrophy, opacity, both = (contents(tmp_path / disease) for disease in synthetic.DISEASES)
+    for index, one in ((0, atrophy), (1, opacity)):
+        file = Path("train", "diseased", f"{index:04d}.npy")
+        assert both[file] == one[file]
+    names = [json.loads(x[Path("dataset.json")]).get("disease") for x in (atrophy, opacity, both)]
+    assert names == [None, "opacity", "both"]
+
+
+def test_atrophy_is_drawn_as_it_was_before_there_were_other_diseases():
+    """Values and description of a set that was written before --disease existed."""
+    digest = hashlib.sha256(sample(11, size=64).round(4).tobytes()).hexdigest()
+    assert digest.startswith("b554961009952534")
 
 
 def test_disease_shrinks_ellipse_1():

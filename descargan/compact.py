@@ -1,0 +1,175 @@
+"""Compact networks: a generator that draws changes of its input, and a critic with two exits.
+
+339,000 and 295,000 weights, whatever the size of the images. Every block is a convolution, group
+normalisation and a ReLU, so that an image is treated alike in training and testing and in any
+batch. Both are fully convolutional: images (B, C, H, W) in [-1, 1] with sides of multiples of 8.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from descargan import DISEASED
+from descargan.errors import UserError
+from descargan.layers import class_map
+from descargan.maps import MAP_KINDS
+
+GROUP = 8  # channels that are normalised together
+DROPOUT = 0.1
+HEAD_SCALE = 0.001  # standard deviation of the last weights: an untrained change is next to nothing
+SHARPNESS = 4.0  # of the pooling at the finer exit: 0 is the mean, infinity the maximum
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """Convolution 3 x 3, group normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.GroupNorm(outputs // GROUP, outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def blocks(*widths: int) -> nn.Sequential:
+    """A block from each width to the next."""
+    return nn.Sequential(*map(block, widths[:-1], widths[1:]))
+
+
+def initialise(network: nn.Module) -> None:
+    """Weights for ReLUs (He et al. 2015): smaller ones leave the classes at chance for long."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+
+
+class Generator(nn.Module):
+    """Translates an image into a class by a change drawn at half of the resolution.
+
+    A U-Net whose input is the image and a one-hot map of the target class. ``translation`` names
+    the kind of change, an entry of ``maps.MAP_KINDS``.
+
+    Raises UserError for the translation "image", which is no change.
+    """
+
+    def __init__(self, channels: int = 1, translation: str = "additive") -> None:
+        super().__init__()
+        self.translation = translation
+        self.kind = kind = MAP_KINDS[translation]
+        if not kind.changes_input:
+            raise UserError(
+                f"compact networks draw a change, not --translation {translation}: choose another"
+            )
+        self.drawn = kind.channels or channels
+        self.down0 = block(channels + 2, 16)
+        self.down1 = blocks(16, 32, 32)
+        self.down2 = blocks(32, 64, 64)
+        self.down3 = blocks(64, 128, 64)
+        self.merge2 = blocks(128, 64, 32)
+        self.merge1 = blocks(64, 32, 32)
+        self.head = nn.Conv2d(32, 2 * self.drawn, 3, padding=1)
+        initialise(self)
+        nn.init.normal_(self.head.weight, std=HEAD_SCALE)
+
+    def forward(self, images: Tensor, classes: Tensor | int) -> Tensor:
+        """Images (B, C, H, W) and target classes to images (B, C, H, W).
+
+        ``classes`` is an integer tensor (B,), mixed classes allowed, or one int for all.
+        """
+        return self.kind.apply(images, self.draw(images, classes))
+
+    def draw(self, images: Tensor, classes: Tensor | int) -> Tensor:
+        """The maps of the change of images (B, C, H, W) into their target classes, of their size.
+
+        The last convolution is in float32 under autocast too: changes are small numbers.
+        """
+        full = self.down0(torch.cat([images, class_map(images, classes)], dim=1))
+        half = self.down1(F.max_pool2d(full, 2))
+        quarter = self.down2(F.max_pool2d(half, 2))
+        x = self.down3(F.max_pool2d(quarter, 2))
+        x = self.merge2(torch.cat([F.interpolate(x, scale_factor=2), quarter], dim=1))
+        x = self.merge1(torch.cat([F.interpolate(x, scale_factor=2), half], dim=1))
+        with torch.autocast(images.device.type, enabled=False):
+            x = self.head(x.to(self.head.weight.dtype))
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        if isinstance(classes, int):
+            return x.chunk(2, dim=1)[classes]
+        diseased = (classes == DISEASED).to(x.device, non_blocking=True).view(-1, 1, 1, 1)
+        return torch.where(diseased, *x.chunk(2, dim=1)[::-1])
+
+
+class Verdict(NamedTuple):
+    """What the discriminator says of images, at each of its exits, as logits.
+
+    ``disease`` (exits, B); ``fakeness`` (exits, B, 2), by the critic of each class.
+    """
+
+    disease: Tensor
+    fakeness: Tensor
+
+
+class Discriminator(nn.Module):
+    """A classifier and a critic per class on one encoder, with exits at strides 4 and 8.
+
+    Each exit draws a map of disease and one map of realness per class. The finer one, which sees 32
+    pixels, is pooled by its largest values, so that a small lesion counts; the coarser one by the
+    mean. ``image_size`` is that of the images it is trained on; any multiple of 8 goes in.
+    """
+
+    size: Tensor
+
+    def __init__(self, channels: int = 1, image_size: int = 256) -> None:
+        super().__init__()
+        self.register_buffer("size", torch.tensor(image_size))
+        self.encoder = nn.ModuleList(
+            [
+                nn.Sequential(
+                    *(blocks(channels, 16, 16), nn.MaxPool2d(2), blocks(16, 32, 32)),
+                    *(nn.MaxPool2d(2), blocks(32, 64, 64), nn.Dropout2d(DROPOUT)),
+                ),
+                nn.Sequential(nn.MaxPool2d(2), blocks(64, 128, 128), nn.Dropout2d(DROPOUT)),
+            ]
+        )
+        self.exits = nn.ModuleList(nn.Conv2d(width, 3, 1) for width in (64, 128))
+        initialise(self)
+
+    @property
+    def image_size(self) -> int:
+        return int(self.size)
+
+    def forward(self, images: Tensor) -> Verdict:
+        """The verdict on images (B, C, H, W)."""
+        return self.judge(self.encode(images))
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Images to features (B, 64, H / 4, W / 4) and (B, 128, H / 8, W / 8)."""
+        fine = self.encoder[0](images)
+        return [fine, self.encoder[1](fine)]
+
+    def judge(self, features: list[Tensor]) -> Verdict:
+        """Features to a verdict."""
+        pooled = []
+        for exit_, x, sharpness in zip(self.exits, features, (SHARPNESS, 0.0), strict=True):
+            maps = exit_(x).float()
+            signed = torch.cat([maps[:, :1], -maps[:, 1:]], dim=1)  # realness to fakeness
+            pooled.append(pool(signed, sharpness))
+        exits = torch.stack(pooled)
+        return Verdict(exits[..., 0], exits[..., 1:])
+
+    def classifier(self, features: list[Tensor]) -> Tensor:
+        """Features to class logits (B, 2), the mean over the exits."""
+        disease = self.judge(features).disease.mean(dim=0)
+        return torch.stack([torch.zeros_like(disease), disease], dim=1)
+
+
+def pool(maps: Tensor, sharpness: float) -> Tensor:
+    """Maps (B, C, h, w) to one number each (B, C): ``log(mean(exp(s x))) / s``, the mean at s = 0.
+
+    Between mean and maximum (Pinheiro and Collobert, arXiv:1411.6228).
+    """
+    values = maps.flatten(2)
+    if sharpness == 0:
+        return values.mean(dim=2)
+    return (torch.logsumexp(sharpness * values, dim=2) - math.log(values.shape[2])) / sharpness

@@ -1,0 +1,138 @@
+"""One iteration with logistic critics: each says real or fake, of the images of its class.
+
+Where Wasserstein critics drown a faint sign of disease in all that tells a fake from a photograph,
+these stop to pull once an image is taken for real. The critic of a class learns from images
+translated into it from the other. Classifier and critics answer at every exit of the discriminator;
+losses are means over the exits and over the batch, in which both classes are balanced.
+"""
+
+import torch
+from torch import Tensor
+
+from descargan import losses
+from descargan.device import autocast
+from descargan.options import Options
+from descargan.steps import Batch, Terms, TrainingState, apply_gradients
+
+CRITIC_ALONE = 400  # iterations: an untrained change is nothing, so there are no fakes yet
+PENALTY_EVERY = 8  # iterations, as it is the dearest term
+
+
+def logistic_step(state: TrainingState, batch: Batch, options: Options) -> Terms:
+    """One iteration: the critic's step and, after the first ones, the generator's after it.
+
+    ``state.iteration`` counts this one. Returns the loss terms, unweighted, the totals and the
+    norms of the gradients.
+    """
+    if state.iteration <= CRITIC_ALONE:
+        return critic_step(state, batch, None, options)
+    generator, kind = state.generator.network, state.generator.network.kind
+    images, others = batch.real.repeat(2, 1, 1, 1), 1 - batch.classes
+    with autocast(images.device, options.amp):
+        drawn = generator.draw(images, torch.cat([others, batch.classes]))
+    drawn = drawn.to(images.dtype)
+    into_other, into_own = drawn.chunk(2)
+    fakes = kind.apply(batch.real, into_other)
+    terms = critic_step(state, batch, fakes.detach(), options)
+    amounts = [kind.amount(batch.real, x) for x in (into_other, into_own)]
+    return terms | generator_step(state, batch, fakes, amounts, options)
+
+
+def critic_step(
+    state: TrainingState, batch: Batch, fakes: Tensor | None, options: Options
+) -> Terms:
+    """One step of classifier and critics on real images and, where given, detached ``fakes``.
+
+    ``fakes`` (B, 1, H, W) are the images translated into the other class.
+    """
+    player, number = state.discriminator, len(batch)
+    player.optimizer.zero_grad()
+    images = batch.real if fakes is None else torch.cat([batch.real, fakes])
+    with autocast(images.device, options.amp):
+        verdict = player.network(images)
+    classes = batch.classes.to(images.device, images.dtype, non_blocking=True)
+    classification = losses.logistic_loss(verdict.disease[:, :number], classes)
+    terms = {"critic/classification": classification}
+    total = options.critic_class * classification
+    if fakes is not None:
+        real = losses.of_class(verdict.fakeness[:, :number], batch.classes)
+        fake = losses.of_class(verdict.fakeness[:, number:], 1 - batch.classes)
+        adversarial = losses.logistic_loss(real, 0.0) + losses.logistic_loss(fake, 1.0)
+        sureness = (2 * (fake.detach().mean(dim=0) > 0).to(fake.dtype).mean() - 1).clamp(min=0)
+        terms["critic/adversarial"] = adversarial
+        total = total + options.critic_adversarial * adversarial
+    player.scaler.scale(batch.share * total).backward()
+    if is_penalised(state, options) and fakes is not None:
+        terms["critic/gradient penalty"] = penalise(state, batch, sureness, options)
+    norm = apply_gradients(player, options.clip_norm, batch.process)
+    terms = {name: term.detach() for name, term in terms.items()}
+    return {"critic/total": total.detach(), **terms, "critic/gradient norm": norm}
+
+
+def is_penalised(state: TrainingState, options: Options) -> bool:
+    """Whether this iteration takes the penalty: now and then, and where tissue is moved.
+
+    A moved edge is nowhere near its place, so critics that are sure of it give a flow no direction.
+    What is added or taken away needs none, and a smoother classifier sees less of it.
+    """
+    moves = state.generator.network.kind.flow is not None
+    return bool(options.critic_penalty) and moves and state.iteration % PENALTY_EVERY == 0
+
+
+def penalise(state: TrainingState, batch: Batch, sureness: Tensor, options: Options) -> Tensor:
+    """Add the gradient of the penalty on how steep class and critics are at real images.
+
+    It grows with the ``sureness``, 1 where every fake is known and 0 where half of them are. In
+    float32, as squares of small numbers. Returns it unweighted.
+    """
+    signs = (1 - 2 * batch.classes).to(batch.real.device, batch.real.dtype, non_blocking=True)
+
+    def score(images: Tensor) -> Tensor:
+        verdict = state.discriminator.network(images)
+        fakeness = losses.of_class(verdict.fakeness, batch.classes)
+        return (fakeness + signs * verdict.disease).mean(dim=0)
+
+    penalty = losses.gradient_norm(score, batch.real)
+    weight = batch.share * options.critic_penalty * PENALTY_EVERY * sureness
+    state.discriminator.scaler.scale(weight * penalty).backward()
+    return penalty
+
+
+def generator_step(
+    state: TrainingState, batch: Batch, fakes: Tensor, amounts: list[Tensor], options: Options
+) -> Terms:
+    """One step of the generator on its translations into the other class, ``fakes``.
+
+    ``amounts`` is how much it changed the images for the other class, and for their own.
+    """
+    player, discriminator = state.generator, state.discriminator.network
+    generator, others = player.network, 1 - batch.classes
+    player.optimizer.zero_grad()
+    discriminator.requires_grad_(False)
+    with autocast(fakes.device, options.amp):
+        verdict = discriminator(fakes)
+    wanted = others.to(fakes.device, fakes.dtype, non_blocking=True)
+    classification = losses.logistic_loss(verdict.disease, wanted)
+    adversarial = losses.logistic_loss(losses.of_class(verdict.fakeness, others), 0.0)
+    terms = {
+        "generator/adversarial": adversarial,
+        "generator/classification": classification,
+        "generator/change": amounts[0],
+        "generator/identity": amounts[1],
+    }
+    total = (
+        options.generator_adversarial * adversarial
+        + options.generator_class * classification
+        + options.generator_change * amounts[0]
+        + options.generator_identity * amounts[1]
+    )
+    if options.generator_reconstruction:
+        with autocast(fakes.device, options.amp):
+            back = generator(fakes, batch.classes).to(fakes.dtype)
+        terms["generator/reconstruction"] = losses.change_loss(batch.real, back)
+        total = total + options.generator_reconstruction * terms["generator/reconstruction"]
+    player.scaler.scale(batch.share * total).backward()
+    discriminator.requires_grad_(True)
+    norm = apply_gradients(player, options.clip_norm, batch.process)
+    terms = {name: term.detach() for name, term in terms.items()}
+    return {"generator/total": total.detach(), **terms, "generator/gradient norm": norm}

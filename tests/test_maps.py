@@ -1,0 +1,103 @@
+"""What is made of what a generator draws, and how difference maps are read."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from descargan import maps
+from descargan.maps import MAP_KINDS
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 1, 16, 16) * 2 - 1
+
+
+def flow(x: float, y: float = 0.0) -> torch.Tensor:
+    """Drawn maps (1, 2, 65, 65) of one displacement everywhere."""
+    drawn = torch.tensor([x, y]) / maps.MAX_FLOW
+    return drawn.atanh().view(1, 2, 1, 1).expand(1, 2, 65, 65)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in MAP_KINDS.items() if kind.changes_input])
+def test_nothing_drawn_changes_nothing(name, images):
+    kind = MAP_KINDS[name]
+    drawn = torch.zeros(2, kind.channels or 1, 16, 16)
+    torch.testing.assert_close(kind.apply(images, drawn), images, atol=1e-5, rtol=0)
+    assert kind.amount(images, drawn).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_veil_is_lifted_with_what_it_took_from_the_contrast(images):
+    """Half of the image under half a layer of brightness 0.6."""
+    veiled = 0.5 * images + 0.5 * 0.6
+    drawn = torch.cat([torch.full_like(images, 0.6), torch.ones_like(images)], dim=1)
+    torch.testing.assert_close(MAP_KINDS["veil"].apply(veiled, drawn), images)
+    expected = (images - veiled).abs().mean()
+    torch.testing.assert_close(MAP_KINDS["veil"].amount(veiled, drawn), expected)
+
+
+def test_a_deformation_samples_elsewhere():
+    ramp = torch.linspace(-1, 1, 65).expand(1, 1, 65, 65)
+    moved = MAP_KINDS["deformation"].apply(ramp, flow(0.1))
+    torch.testing.assert_close(moved[..., 10:50], ramp[..., 10:50] + 0.1)
+
+
+def test_the_amount_of_a_deformation_is_how_far_it_moves():
+    """0.15 and 0.2 of 0.25 are 0.6 and 0.8: one whole in length, a tenth in units."""
+    amount = MAP_KINDS["deformation"].amount(torch.zeros(1, 1, 65, 65), flow(0.15, 0.2))
+    assert amount.item() == pytest.approx(0.1)
+
+
+def test_combined_moves_first_and_lifts_a_veil_then():
+    ramp = torch.linspace(-1, 1, 65).expand(1, 1, 65, 65)
+    veil = torch.tensor([0.3, 0.5]).view(1, 2, 1, 1).expand(1, 2, 65, 65)
+    drawn = torch.cat([flow(0.1), veil], dim=1)
+    kind = MAP_KINDS["combined"]
+    expected = 1.5 * (ramp + 0.1) - 0.3
+    torch.testing.assert_close(kind.apply(ramp, drawn)[..., 10:50], expected[..., 10:50])
+    moved = MAP_KINDS["deformation"].apply(ramp, drawn[:, :2])
+    amount = 0.1 * 0.1 / maps.MAX_FLOW + (0.5 * moved - 0.3).abs().mean().item()
+    assert kind.amount(ramp, drawn).item() == pytest.approx(amount, rel=1e-4)
+    torch.testing.assert_close(kind.flow(drawn)[0, 0], torch.full((65, 65), 0.1))
+
+
+def test_a_displacement_has_a_gradient_where_nothing_moves_yet():
+    drawn = torch.zeros(1, 2, 4, 4, requires_grad=True)
+    maps.displacement(drawn).backward()
+    assert torch.isfinite(drawn.grad).all()
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_maps_are_read_by_one_sign_or_both(make):
+    difference = make([[-0.5, 0.0], [0.25, 1.0]])
+    for sign, expected in (
+        (1, [[0, 0], [0.25, 1]]),
+        (-1, [[0.5, 0], [0, 0]]),
+        (0, [[0.5, 0], [0.25, 1]]),
+    ):
+        assert maps.read(difference, sign).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("brighter", "darker", "sign"),
+    [
+        (0.4, 0.1, 1),
+        (0.1, 0.4, -1),
+        (0.2, 0.1, 0),
+        (0.1, 0.2, 0),
+        (0.4, -0.1, 1),
+        (-0.1, -0.1, 0),
+        (0.0, 0.0, 0),
+    ],
+)
+def test_the_sign_is_that_which_diseased_maps_have_mostly(brighter, darker, sign):
+    assert maps.choose_sign(brighter, darker) == sign
+
+
+def test_the_difference_of_a_change_is_not_rescaled():
+    images = torch.tensor([[[[0.0, 0.5]]]])
+    healthy = torch.tensor([[[[-0.5, 0.5]]]])
+    assert MAP_KINDS["veil"].difference(images, healthy).tolist() == [[[[0.5, 0.0]]]]
+    assert math.isclose(MAP_KINDS["additive"].difference(images, healthy).abs().sum().item(), 0)
