@@ -50,8 +50,7 @@ def collect(
     if not paths:
         reasons = Counter(reason for _, reason in passed_over).most_common(3)
         found = "; passed over: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
-        types = PICTURES
-        raise UserError(f"{folder} holds no image ({types}){found if reasons else ''}")
+        raise UserError(f"{folder} holds no image ({PICTURES}){found if reasons else ''}")
     print(f"{folder}: {kinds(paths)}")
     relatives = [path.relative_to(folder).as_posix() for path in paths]
     # a.png and a.jpg stay apart
@@ -69,7 +68,7 @@ def collect(
                 patients[index], names[index] = code, f"{code}_{images[code]:04}"
     items = [
         Item(str(path), name, patient, label)
-        for path, name, patient in zip(paths, unique_names(names), patients, strict=True)
+        for path, name, patient in zip(paths, names, patients, strict=True)
     ]
     return items, [(str(path), reason) for path, reason in passed_over]
 
@@ -161,6 +160,9 @@ def main() -> None:
         print(f"{len(codes)} patients, as the headers of DICOM name them, are P0001 and so on")
     refuse_contradiction(*roots)
     items = healthy + diseased
+    # Masks lie in one folder for both classes.
+    names = unique_names(item.name for item in items)
+    items = [item._replace(name=name) for item, name in zip(items, names, strict=True)]
     if arguments.patient is None:
         mention_same_names(items, roots)
     if arguments.masks is not None:

@@ -62,19 +62,28 @@ def critic_step(
         terms["critic/adversarial"] = adversarial
         total = total + options.critic_adversarial * adversarial
     player.scaler.scale(batch.share * total).backward()
-    if options.critic_penalty and fakes is not None and state.iteration % PENALTY_EVERY == 0:
+    if is_penalised(state, options) and fakes is not None:
         terms["critic/gradient penalty"] = penalise(state, batch, sureness, options)
     norm = apply_gradients(player, options.clip_norm, batch.process)
     terms = {name: term.detach() for name, term in terms.items()}
     return {"critic/total": total.detach(), **terms, "critic/gradient norm": norm}
 
 
+def is_penalised(state: TrainingState, options: Options) -> bool:
+    """Whether this iteration takes the penalty: now and then, and where tissue is moved.
+
+    A moved edge is nowhere near its place, so critics that are sure of it give a flow no direction.
+    What is added or taken away needs none, and a smoother classifier sees less of it.
+    """
+    moves = state.generator.network.kind.flow is not None
+    return bool(options.critic_penalty) and moves and state.iteration % PENALTY_EVERY == 0
+
+
 def penalise(state: TrainingState, batch: Batch, sureness: Tensor, options: Options) -> Tensor:
     """Add the gradient of the penalty on how steep class and critics are at real images.
 
-    Critics that are sure of all fakes give the generator no direction. So the penalty grows with
-    the ``sureness``, 1 where every fake is known and 0 where half of them are; where a disease is
-    hard to see, there is none. In float32, as squares of small numbers. Returns it unweighted.
+    It grows with the ``sureness``, 1 where every fake is known and 0 where half of them are. In
+    float32, as squares of small numbers. Returns it unweighted.
     """
     signs = (1 - 2 * batch.classes).to(batch.real.device, batch.real.dtype, non_blocking=True)
 

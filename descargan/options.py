@@ -241,7 +241,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "fast": {
         "networks": "compact",
-        "translation": "combined",
+        "translation": "veil",
         "augment": True,
         "batch_size": 20,
         "critic_steps": 1,
@@ -260,7 +260,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "decay": "linear",
         "average": 0.99,
         "average_flips": True,
-        "epochs": 12,
+        "epochs": 10,
     },
     "deformation": {
         "translation": "deformation",

@@ -102,12 +102,13 @@ def test_there_and_back_counts_where_it_has_a_weight(short):
     assert logistic_step(state, batch_of(), options)["generator/reconstruction"] > 0
 
 
-def test_the_penalty_is_taken_now_and_then(short):
-    state, options = state_of(critic_penalty=0.5)
-    for iteration in (7, 8, 9):
-        state.iteration = iteration
-        terms = logistic_step(state, batch_of(), options)
-        assert ("critic/gradient penalty" in terms) == (iteration == 8)
+def test_the_penalty_is_taken_now_and_then_where_tissue_is_moved(short):
+    for translation, iterations in (("combined", [8]), ("veil", [])):
+        state, options = state_of(critic_penalty=0.5, translation=translation)
+        for iteration in (7, 8, 9):
+            state.iteration = iteration
+            terms = logistic_step(state, batch_of(), options)
+            assert ("critic/gradient penalty" in terms) == (iteration in iterations)
 
 
 @pytest.mark.parametrize(("sureness", "counts"), [(0.0, False), (1.0, True)])

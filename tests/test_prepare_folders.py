@@ -241,7 +241,8 @@ def test_volumes_become_slices_of_one_patient_each(tmp_path):
         for source in {r["source"] for r in found}
     )
     masks = sorted(p.name for p in (tmp_path / "out").rglob("masks/*"))
-    assert masks == [f"v1-nii-gz_axial-{n:03}.png" for n in (2, 3)]
+    assert masks == [f"v1-nii-gz-2_axial-{n:03}.png" for n in (2, 3)]
+    assert set(masks) <= {Path(r["file"]).name for r in found}
 
 
 def test_dicom_is_grouped_by_patient_and_names_nobody(tmp_path):
@@ -301,6 +302,19 @@ def outline(path, box=(slice(2, 12), slice(3, 15)), size=(20, 24)):
     mask[box] = 1
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(path)
+
+
+def test_images_of_one_name_in_both_classes_get_two(groups):
+    """So that a mask, which lies beside the classes, is that of one image alone."""
+    for i, name in enumerate(CLASSES):
+        picture(groups / name / "same.png", 500 + i)
+    outline(groups / "masks" / "same.png")
+    succeed(groups, "--masks", groups / "masks")
+    names = [Path(r["file"]).name for r in manifest(groups)]
+    assert len(set(names)) == len(names) == 14
+    row = next(r for r in manifest(groups) if r["source"].endswith("patients/same.png"))
+    file = groups / "out" / row["file"]
+    assert list((groups / "out").rglob("masks/*")) == [file.parents[1] / "masks" / file.name]
 
 
 def test_masks_lie_beside_the_classes_under_the_names_of_the_images(groups):
