@@ -49,6 +49,8 @@ def differences(
             found[name] = metrics.with_interval(metrics.mean, more, groups=groups)
     for name, (_, statistic, (label, value)) in overall.items():
         columns = column(rows, label), column(rows, value), column(others, value)
+        if np.isnan(columns).any():
+            continue
         found[name] = metrics.with_interval(partial(gap, statistic), *columns, groups=groups)
     return found
 
