@@ -114,9 +114,6 @@ def evaluate(
         rows.append(testing.describe_image(dataset.name(index), finding, threshold))
         np.save(maps / files[index], finding.difference)
     summary = testing.summarise(rows)
-    if np.isnan(rows[0]["probability"]):
-        for name in ("accuracy", "kappa"):
-            del summary[name]
     write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))
     testing.print_table({testing.title_of(n): testing.interval_text(v) for n, v in summary.items()})
 
