@@ -76,6 +76,17 @@ class Options:
         "its healthy validation images)",
         type=positive,
     )
+    maps: Path | None = folder(
+        None,
+        "maps of another method, .npy or pictures of the images' names, to test in place of "
+        "networks",
+    )
+    against: Path | None = option(
+        None,
+        "results of another test of the same images, to say how far this one differs",
+        type=Path,
+        metavar="DIR",
+    )
     results_dir: Path | None = folder(
         None,
         "folder of what a test or prediction writes (default: results/test or results/predict in "
@@ -291,7 +302,7 @@ RECIPES: dict[str, dict[str, object]] = {
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
-    | {"threshold", "device", "workers", "log_every", "validate_every"}
+    | {"threshold", "maps", "against", "device", "workers", "log_every", "validate_every"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 
@@ -304,16 +315,19 @@ def before(name: str) -> object:
 # What the options are for: those of the test, of the prediction, and of nothing but these two.
 TEST_OPTIONS = frozenset(
     {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
+    | {"maps", "against"}
     | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
     | {"critic_filters"}
     | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 PREDICT_OPTIONS = (TEST_OPTIONS | {"input", "axis", "slices"}) - (
-    {"dataset_path", "healthy_class", "visdom", "visdom_server", "visdom_port"}
+    {"dataset_path", "healthy_class", "maps", "against", "visdom", "visdom_server", "visdom_port"}
 )
 MODE_OPTIONS = {
-    "train": frozenset(FIELDS) - {"input", "weights", "threshold", "results_dir", "axis", "slices"},
+    "train": frozenset(FIELDS)
+    - {"input", "weights", "threshold", "maps", "against", "results_dir"}
+    - {"axis", "slices"},
     "test": TEST_OPTIONS,
     "predict": PREDICT_OPTIONS,
 }

@@ -37,7 +37,9 @@ def settle(typed: Mapping[str, object]) -> Options:
         options = replace(options, resume="auto")
     if options.mode == "predict" and options.input is None:
         raise UserError("--mode predict needs --input: an image or a folder of images")
-    if options.mode != "train" or options.resume != "off":
+    if options.maps is not None:
+        options = replace(options, dataset=typed.get("dataset", "Folder"))
+    elif options.mode != "train" or options.resume != "off":
         run = find_run(options.save_dir, typed.get("dataset"))
         if options.mode != "train":
             options = settle_use(options, typed, run)
@@ -83,6 +85,8 @@ def results_folder(options: Options) -> Path:
 
     What the networks that come with the project find goes to the current folder.
     """
+    if options.maps is not None:
+        return Path("results", options.maps.name)
     if is_shipped(options.save_dir):
         return Path("results", "pretrained", options.mode)
     return options.save_dir / "results" / options.mode
