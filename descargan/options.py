@@ -326,8 +326,7 @@ PREDICT_OPTIONS = (TEST_OPTIONS | {"input", "axis", "slices"}) - (
 )
 MODE_OPTIONS = {
     "train": frozenset(FIELDS)
-    - {"input", "weights", "threshold", "maps", "against", "results_dir"}
-    - {"axis", "slices"},
+    - {"input", "weights", "threshold", "maps", "against", "results_dir", "axis", "slices"},
     "test": TEST_OPTIONS,
     "predict": PREDICT_OPTIONS,
 }
