@@ -7,7 +7,6 @@ import pytest
 from conftest import assert_refused, program
 from PIL import Image
 
-from descargan import metrics
 from descargan.errors import UserError
 from descargan.others import read_map
 
@@ -41,9 +40,7 @@ def maps(synthetic, tmp_path):
     return tmp_path / "oracle"
 
 
-def test_a_method_that_knows_the_truth_finds_all_of_it(synthetic, maps, tmp_path, monkeypatch):
-    resamples = metrics.resamples
-    monkeypatch.setattr(metrics, "resamples", lambda n, _samples, groups: resamples(n, 20, groups))
+def test_a_method_that_knows_the_truth_finds_all_of_it(synthetic, maps, tmp_path):
     common = ["--mode", "test", "--dataset", "Synthetic", "--dataset-path", synthetic]
     common += ["--image-size", 64, "--maps", maps, "--results-dir", tmp_path / "out"]
     result = program("main.py", *common, "--threshold", 0.3, "--visdom", "off")
