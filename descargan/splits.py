@@ -78,5 +78,5 @@ def refuse_too_few(
             raise UserError(
                 f"no image for {splits[number]}/{folder} is left: {number} patients have images of "
                 f"that class, and at least {len(splits)} are needed, one for each split (without "
-                "--patient each image counts as a patient)"
+                "--patient each image counts as a patient, and DICOM as the header says)"
             )

@@ -20,7 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from conftest import ROOT, succeed
 from PIL import Image
@@ -107,6 +109,47 @@ def clone(tmp_path, monkeypatch):
         rows.append((path, "Frontal", "AP", *(("1.0", "") if i < 8 else ("", "1.0"))))
     with Path("CheXpert-v1.0-small/train.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
+    make_medical(picture)
+
+
+def make_medical(picture: Callable[[str], str]) -> None:
+    """DICOM, volumes, slices with outlines, and a table with boxes."""
+    rng = np.random.default_rng(1)
+    dicom = pydicom.dcmread(Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm")
+    ball = np.linalg.norm(np.mgrid[-1:1:16j, -1:1:18j, -1:1:4j], axis=0) < 0.9
+    for i in range(6):
+        group = ("controls", "patients")[i % 2]
+        dicom.PatientID, dicom.SeriesInstanceUID = f"{i}", f"1.2.{i}"
+        dicom.PixelData = rng.integers(0, 2000, (64, 64), np.uint16).tobytes()
+        Path("dicom", group).mkdir(parents=True, exist_ok=True)
+        dicom.save_as(f"dicom/{group}/IM{i}")
+        array = 500 * ball + rng.normal(0, 9, ball.shape)
+        names = [f"volumes/{group}/p{i}.nii.gz"]
+        names += ["volumes/masks/" + Path(names[0]).name] * (group == "patients")
+        for name, content in zip(names, (array, ball), strict=False):
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(content.astype(np.float32), np.eye(4)), name)
+    mask = np.zeros((70, 64), np.uint8)
+    mask[20:40, 20:40] = 255
+    slices = {
+        "train": ("01_07", "02_11"),
+        "validate": ("03_02", "04_11"),
+        "test": ("05_02", "06_11"),
+    }
+    for split, (healthy, diseased) in slices.items():
+        picture(f"brain/{split}/healthy/p{healthy}.png")
+        picture(f"brain/{split}/tumour/p{diseased}.png")
+        if split != "train":
+            Path(f"brain/{split}/masks").mkdir()
+            Image.fromarray(mask).save(f"brain/{split}/masks/p{diseased}.png")
+    labels, boxes = ["file,patient,findings,view"], ["file,x,y,width,height"]
+    for i in range(12):
+        finding = ("No Finding", "Mass|Pneumonia")[i % 2]
+        picture(f"chest/{i}.png")
+        labels.append(f"{i}.png,{i},{finding},{('AP', 'PA')[i // 2 % 2]}")
+        boxes += [f"{i}.png,10,12,30,20"] * (i % 2)
+    Path("chest/labels.csv").write_text("\n".join(labels) + "\n")
+    Path("chest/boxes.csv").write_text("\n".join(boxes) + "\n")
 
 
 @each_document
