@@ -75,6 +75,12 @@ class Options:
         "its healthy validation images)",
         type=positive,
     )
+    against: Path | None = option(
+        None,
+        "results of another test of the same images, to say how far this one differs",
+        type=Path,
+        metavar="DIR",
+    )
     results_dir: Path | None = folder(
         None,
         "folder of what a test or prediction writes (default: results/test or results/predict in "
@@ -277,7 +283,7 @@ RECIPES: dict[str, dict[str, object]] = {
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
-    | {"threshold", "device", "workers", "log_every", "validate_every"}
+    | {"threshold", "against", "device", "workers", "log_every", "validate_every"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 
@@ -290,16 +296,17 @@ def before(name: str) -> object:
 # What the options are for: those of the test, of the prediction, and of nothing but these two.
 TEST_OPTIONS = frozenset(
     {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
+    | {"against"}
     | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
     | {"critic_filters"}
     | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (
-    {"dataset_path", "healthy_class", "visdom", "visdom_server", "visdom_port"}
+    {"dataset_path", "healthy_class", "against", "visdom", "visdom_server", "visdom_port"}
 )
 MODE_OPTIONS = {
-    "train": frozenset(FIELDS) - {"input", "weights", "threshold", "results_dir"},
+    "train": frozenset(FIELDS) - {"input", "weights", "threshold", "against", "results_dir"},
     "test": TEST_OPTIONS,
     "predict": PREDICT_OPTIONS,
 }

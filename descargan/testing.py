@@ -33,6 +33,7 @@ from descargan.files import naming, without_nan, write_atomically, write_json
 from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
+from descargan.pairs import differences, read_rows
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, write_report
 from descargan.translator import Translator
@@ -134,13 +135,20 @@ def test_split(
     title = f"{options.dataset}: test images"
     figure = show(list(seen.examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    summary, trivial = measure(dataset, seen)
+    patients = read_patients(dataset.root, dataset.paths)
+    groups = np.array(patients) if patients else None
+    summary, trivial = measure(dataset, seen, groups)
     about = describe_test(options, dataset, thresholds)
     found = {"metrics": summary, "trivial_maps": trivial}
-    confusion, roc = write_results(results, seen.rows, {**about, **found})
     entries = {title_of(name): entry for name, entry in summary.items()}
     for name, measured in trivial.items():
         entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
+    if options.against is not None:
+        others = read_rows(options.against, [row["file"] for row in seen.rows])
+        found["differences"] = differences(seen.rows, others, (PER_IMAGE, OVERALL), groups)
+        for name, entry in found["differences"].items():
+            entries[f"less {options.against}: {title_of(name)}"] = entry
+    confusion, roc = write_results(results, seen.rows, {**about, **found})
     table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
     print_confusion(confusion)
@@ -192,13 +200,13 @@ def look_at(
     return seen
 
 
-def measure(dataset: ImageDataset, seen: Seen) -> tuple[dict[str, dict], dict[str, dict]]:
+def measure(
+    dataset: ImageDataset, seen: Seen, groups: np.ndarray | None
+) -> tuple[dict[str, dict], dict[str, dict]]:
     """The metrics of the networks' maps, and those of trivial maps where there is a truth.
 
-    Intervals are by patient where the data set names them.
+    ``groups``: the patient of each image, where they are known.
     """
-    patients = read_patients(dataset.root, dataset.paths)
-    groups = np.array(patients) if patients else None
     summary = summarise(seen.rows, groups)
     if not seen.curves:
         return summary, {}
