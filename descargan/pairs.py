@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from descargan import metrics
+from descargan import metrics, resampling
 from descargan.errors import FileError
 from descargan.names import printable
 
@@ -49,14 +49,9 @@ def differences(
             found[name] = metrics.with_interval(metrics.mean, more, groups=groups)
     for name, (_, statistic, (label, value)) in overall.items():
         columns = column(rows, label), column(rows, value), column(others, value)
-        found[name] = metrics.with_interval(partial(gap, statistic), *columns, groups=groups)
+        compared = partial(resampling.gap, metrics.RESAMPLED[statistic])
+        found[name] = resampling.interval(compared, *columns, groups=groups)
     return found
-
-
-def gap(
-    statistic: Callable[..., float], labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray
-) -> float:
-    return statistic(labels, ours) - statistic(labels, theirs)
 
 
 def column(rows: Sequence[Row], name: str) -> np.ndarray:
