@@ -70,7 +70,11 @@ def run_training(options: Options) -> TrainingResult:
 
 
 def run_test(options: Options) -> Results:
-    """Test the networks of a run."""
+    """Test the networks of a run, or the maps of any method."""
+    if options.maps is not None:
+        from descargan.method_maps import test_maps
+
+        return test_maps(options)
     from descargan.testing import test
 
     speed_up_process(options.tf32)

@@ -46,13 +46,15 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / total) if total else 1.0
 
 
-def dice_curve(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Dice of |score map| > threshold against the diseased pixels, for each of THRESHOLDS."""
+def dice_curve(
+    score: np.ndarray, truth: np.ndarray, thresholds: np.ndarray = THRESHOLDS
+) -> np.ndarray:
+    """Dice of |score map| > threshold against the diseased pixels, for each of ``thresholds``."""
     # Pixels over each threshold are counted from a histogram: one pass, however many thresholds.
-    bins = np.digitize(np.abs(score).ravel(), THRESHOLDS, right=True)
+    bins = np.digitize(np.abs(score).ravel(), thresholds, right=True)
     diseased = is_diseased(truth).ravel()
     over, hit = (
-        np.bincount(bins, weights, len(THRESHOLDS) + 1)[::-1].cumsum()[::-1][1:]
+        np.bincount(bins, weights, len(thresholds) + 1)[::-1].cumsum()[::-1][1:]
         for weights in (None, diseased)
     )
     total = over + diseased.sum()

@@ -75,6 +75,10 @@ class Options:
         "its healthy validation images)",
         type=positive,
     )
+    maps: Path | None = folder(
+        None,
+        "score the maps of any method in a folder, named as the images, in place of a run's",
+    )
     against: Path | None = option(
         None,
         "results of another test of the same images, to say how far this one differs",
@@ -283,7 +287,7 @@ RECIPES: dict[str, dict[str, object]] = {
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
-    | {"threshold", "against", "device", "workers", "log_every", "validate_every"}
+    | {"threshold", "maps", "against", "device", "workers", "log_every", "validate_every"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 
@@ -296,17 +300,24 @@ def before(name: str) -> object:
 # What the options are for: those of the test, of the prediction, and of nothing but these two.
 TEST_OPTIONS = frozenset(
     {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
-    | {"against"}
+    | {"maps", "against"}
     | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
     | {"critic_filters"}
     | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (
-    {"dataset_path", "healthy_class", "against", "visdom", "visdom_server", "visdom_port"}
+    {"dataset_path", "healthy_class", "maps", "against"}
+    | {"visdom", "visdom_server", "visdom_port"}
+)
+# Of a test of maps from files, which has no networks; it shows nothing on a dashboard, either.
+MAPS_OPTIONS = frozenset(
+    {"mode", "maps", "against", "dataset", "dataset_path", "threshold", "results_dir"}
+    | {"image_size", "healthy_class", "scaling", "visdom"}
 )
 MODE_OPTIONS = {
-    "train": frozenset(FIELDS) - {"input", "weights", "threshold", "against", "results_dir"},
+    "train": frozenset(FIELDS)
+    - {"input", "weights", "threshold", "maps", "against", "results_dir"},
     "test": TEST_OPTIONS,
     "predict": PREDICT_OPTIONS,
 }

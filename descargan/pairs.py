@@ -49,6 +49,8 @@ def differences(
             found[name] = metrics.with_interval(metrics.mean, more, groups=groups)
     for name, (_, statistic, (label, value)) in overall.items():
         columns = column(rows, label), column(rows, value), column(others, value)
+        if any(np.isnan(values).all() for values in columns):
+            continue  # of a method that says nothing of the class
         compared = partial(resampling.gap, metrics.RESAMPLED[statistic])
         found[name] = resampling.interval(compared, *columns, groups=groups)
     return found

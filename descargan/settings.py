@@ -10,7 +10,15 @@ from descargan.checkpoints import Run, find_run, read_weights, sizes_of
 from descargan.distributed import restarts
 from descargan.errors import UserError, warn
 from descargan.kinds import KINDS
-from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Options, before
+from descargan.options import (
+    FIELDS,
+    FREE_OPTIONS,
+    MAPS_OPTIONS,
+    MODE_OPTIONS,
+    RECIPES,
+    Options,
+    before,
+)
 
 # What a run's weights depend on beside their sizes, and how it is tested.
 HANDED_DOWN = (
@@ -36,7 +44,7 @@ def settle(typed: Mapping[str, object]) -> Options:
         options = replace(options, resume="auto")
     if options.mode == "predict" and options.input is None:
         raise UserError("--mode predict needs --input: an image or a folder of images")
-    if options.mode != "train" or options.resume != "off":
+    if options.maps is None and (options.mode != "train" or options.resume != "off"):
         run = find_run(options.save_dir, typed.get("dataset"))
         if options.mode != "train":
             options = settle_use(options, typed, run)
@@ -62,13 +70,21 @@ def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
                 f"--{name.replace('_', '-')} does nothing with --mode {mode}: leave it out; "
                 f"it is for --mode {others}"
             )
+        if typed.get("maps") is not None and name not in MAPS_OPTIONS:
+            raise UserError(
+                f"--{name.replace('_', '-')} does nothing with --maps, which takes no networks: "
+                "leave it out"
+            )
 
 
 def results_folder(options: Options) -> Path:
     """Where a test or a prediction writes to: a folder of the run, which no other run has.
 
-    What the networks that come with the project find goes to the current folder.
+    What the networks that come with the project find goes to the current folder, and so does what
+    is said of maps from files.
     """
+    if options.maps is not None:
+        return Path("results", "maps", options.maps.resolve().name)
     if is_shipped(options.save_dir):
         return Path("results", "pretrained", options.mode)
     return options.save_dir / "results" / options.mode

@@ -5,11 +5,11 @@ import io
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -112,6 +112,7 @@ def test(options: Options, translator: Translator) -> Results:
     """
     dataset = ImageDataset.open(options, "test")
     warn_of_few(dataset, "test")
+    others = rows_against(options, dataset, range(len(dataset)))
     validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
     reading = reading_of(options)
     with connected(options, Process()) as dashboard:
@@ -119,38 +120,30 @@ def test(options: Options, translator: Translator) -> Results:
         if validation is not None:
             validated = choose_threshold(findings(translator, validation, options), reading)
         thresholds = Thresholds(validated, reading)
-        return test_split(options, translator, dataset, thresholds, dashboard)
+        seen = look_at(translator, dataset, options, thresholds)
+        return conclude(options, dataset, thresholds, seen, others, dashboard)
 
 
-def test_split(
+def conclude(
     options: Options,
-    translator: Translator,
     dataset: ImageDataset,
     thresholds: Thresholds,
+    seen: "Seen",
+    others: list[Row],
     dashboard: Dashboard,
 ) -> Results:
-    """Test networks on a split."""
+    """Write, print and show what comes of what was seen in a split."""
     results = options.results_dir
-    seen = look_at(translator, dataset, options, thresholds)
     title = f"{options.dataset}: test images"
     figure = show(list(seen.examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    patients = read_patients(dataset.root, dataset.paths)
-    groups = np.array(patients) if patients else None
-    summary, trivial = measure(dataset, seen, groups)
     about = describe_test(options, dataset, thresholds)
-    found = {"metrics": summary, "trivial_maps": trivial}
-    entries = {title_of(name): entry for name, entry in summary.items()}
-    for name, measured in trivial.items():
-        entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
-    if options.against is not None:
-        others = read_rows(options.against, [row["file"] for row in seen.rows])
-        found["differences"] = differences(seen.rows, others, (PER_IMAGE, OVERALL), groups)
-        for name, entry in found["differences"].items():
-            entries[f"less {options.against}: {title_of(name)}"] = entry
+    found = measure(dataset, range(len(dataset)), seen.rows, seen.curves, others)
     confusion, roc = write_results(results, seen.rows, {**about, **found})
+    entries = by_title(found, options.against)
     table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
+    print(f"95 % intervals over {found['intervals_over']}")
     print_confusion(confusion)
     notes = [thresholds.reading.reason] if thresholds.reading.reason else []
     for note in notes:
@@ -161,7 +154,7 @@ def test_split(
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
     print(f"to look at: {page}")
     dashboard.show_results(table, figure)
-    return Results(results, summary, seen.rows)
+    return Results(results, found["metrics"], seen.rows)
 
 
 class Seen(NamedTuple):
@@ -200,20 +193,58 @@ def look_at(
     return seen
 
 
-def measure(
-    dataset: ImageDataset, seen: Seen, groups: np.ndarray | None
-) -> tuple[dict[str, dict], dict[str, dict]]:
-    """The metrics of the networks' maps, and those of trivial maps where there is a truth.
+def rows_against(options: Options, dataset: ImageDataset, indices: Sequence[int]) -> list[Row]:
+    """What the test that ``--against`` names found in the images; empty where it names none."""
+    if options.against is None:
+        return []
+    return read_rows(options.against, [dataset.name(index) for index in indices])
 
-    ``groups``: the patient of each image, where they are known.
+
+def measure(
+    dataset: ImageDataset,
+    indices: Sequence[int],
+    rows: list[Row],
+    curves: dict[int, np.ndarray],
+    others: list[Row],
+) -> dict[str, Any]:
+    """The "metrics" of maps of the images at ``indices``, and what stands beside them.
+
+    That are "trivial_maps" where there is a truth, and "differences" from ``others``, if any.
+    Intervals are over patients where the data set names them ("intervals_over"). ``rows`` get their
+    Dice at the threshold that is best over all; ``curves``: the Dice at each threshold, by the
+    number of the row.
     """
-    summary = summarise(seen.rows, groups)
-    if not seen.curves:
-        return summary, {}
-    located = None if groups is None else groups[list(seen.curves)]
-    summary["dice_best"] = metrics.best_dice(np.stack(list(seen.curves.values())), located)
-    ordered = {name: summary[name] for name in (*PER_IMAGE, *OVERALL) if name in summary}
-    return ordered, measure_trivial(dataset, groups)
+    patients = read_patients(dataset.root, [dataset.paths[index] for index in indices])
+    groups = np.array(patients) if patients else None
+    located = list(curves)
+    if located:
+        stacked = np.stack(list(curves.values()))
+        best = stacked[:, stacked.mean(axis=0).argmax()]
+        for number, dice in zip(located, best.tolist(), strict=True):
+            rows[number]["dice_best"] = dice
+    found = {
+        "intervals_over": "images" if groups is None else "patients",
+        "metrics": summarise(rows, groups),
+        "trivial_maps": {},
+    }
+    if located:
+        of_located = None if groups is None else groups[located]
+        found["metrics"]["dice_best"] = metrics.best_dice(stacked, of_located)
+        trivial = measure_trivial(dataset, [indices[number] for number in located], of_located)
+        found["trivial_maps"] = trivial
+    if others:
+        found["differences"] = differences(rows, others, (PER_IMAGE, OVERALL), groups)
+    return found
+
+
+def by_title(found: dict[str, Any], against: Path | None) -> dict[str, dict]:
+    """What :func:`measure` gives, as the lines of a table."""
+    entries = {title_of(name): entry for name, entry in found["metrics"].items()}
+    for name, measured in found["trivial_maps"].items():
+        entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
+    for name, entry in found.get("differences", {}).items():
+        entries[f"less {printable(against)}: {title_of(name)}"] = entry
+    return entries
 
 
 def describe_test(options: Options, dataset: ImageDataset, thresholds: Thresholds) -> dict:
@@ -355,6 +386,8 @@ def summarise(rows: list[Row], groups: np.ndarray | None = None) -> dict[str, di
         if any(name in row for row in rows):
             summary[name] = metrics.with_interval(metrics.mean, values, groups=groups)
     for name, (_, statistic, keys) in OVERALL.items():
+        if any(key not in row for row in rows for key in keys):
+            continue  # of a method that says nothing of the class
         columns = [np.array([row[key] for row in rows]) for key in keys]
         summary[name] = metrics.with_interval(statistic, *columns, groups=groups)
     return summary

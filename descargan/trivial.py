@@ -4,6 +4,8 @@ Where the disease is bright, brightness alone scores high, and smoothed higher s
 gains by smoothing; where it lies in the middle, so does the middle.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -34,26 +36,22 @@ def centre(shape: tuple[int, int]) -> np.ndarray:
 
 
 def measure_trivial(
-    dataset: ImageDataset, groups: np.ndarray | None = None
+    dataset: ImageDataset, indices: Sequence[int], groups: np.ndarray | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Pixel AUROC, pixel AUPRC and best Dice of each trivial map over a split, with intervals.
+    """Pixel AUROC, pixel AUPRC and best Dice of each trivial map, with intervals.
 
-    ``groups`` of its images: see :func:`metrics.with_interval`.
+    Over the images at ``indices``, which have a ground truth; ``groups`` of them: see
+    :func:`metrics.with_interval`.
     """
     values: dict[str, list[tuple[float, float]]] = {}
     curves: dict[str, list[np.ndarray]] = {}
-    located: list[bool] = []
-    for images, truths, _ in load(dataset, list(torch.arange(len(dataset)).split(BATCH))):
+    for images, truths, _ in load(dataset, list(torch.as_tensor(indices).split(BATCH))):
         for image, truth in zip(images[:, 0].numpy(), truths[:, 0].numpy(), strict=True):
-            located.append(bool(truth.any()))
-            if not located[-1]:
-                continue
             diseased = metrics.is_diseased(truth)
             for name, drawn in trivial_maps(image).items():
                 found = metrics.auroc(diseased, drawn), metrics.auprc(diseased, drawn)
                 values.setdefault(name, []).append(found)
                 curves.setdefault(name, []).append(metrics.dice_curve(drawn, truth))
-    groups = None if groups is None else groups[np.array(located)]
     measured = {}
     for name, pairs in values.items():
         auroc, auprc = (

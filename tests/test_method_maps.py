@@ -1,0 +1,191 @@
+"""Maps of any method, from files, are scored by the table of a test, without networks."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from conftest import assert_refused, program, succeed
+from PIL import Image
+
+from descargan import metrics
+
+SPOT = np.zeros((64, 64), bool)
+SPOT[40:52, 10:24] = True
+RNG = np.random.default_rng(0)
+BEST = np.round(np.where(SPOT, 200, 20) + RNG.uniform(-15, 15, (64, 64)))
+WORSE = np.round(BEST + RNG.normal(0, 80, (64, 64))).clip(0, 255)
+
+
+@pytest.fixture(scope="module")
+def outlined(tmp_path_factory):
+    """Images a to h: four healthy ones, then four with a mask, of two patients."""
+    root = tmp_path_factory.mktemp("outlined")
+    rows = [("file", "patient")]
+    for i, name in enumerate("abcdefgh"):
+        c = "sick" if i > 3 else "healthy"
+        write(root / "test" / c / f"{name}.png", RNG.integers(0, 256, (64, 64)))
+        if i > 3:
+            write(root / "test" / "masks" / f"{name}.png", 255 * SPOT)
+        rows.append((f"test/{c}/{name}.png", f"P{i // 2}"))
+    with (root / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return root
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        Image.fromarray(array.astype(np.uint8)).save(path)
+    elif path.suffix == ".npy":
+        np.save(path, array)
+    else:  # as a viewer shows it: the first voxel is the patient's right, lower end
+        nibabel.save(nibabel.Nifti1Image(array[::-1, ::-1].T.astype(np.float32), np.eye(4)), path)
+
+
+def maps_of(folder, sick=BEST, suffix=".png", healthy=0 * BEST):
+    for name in "abcd":
+        write(folder / f"{name}{suffix}", healthy)
+    for name in "efgh":
+        write(folder / f"{name}{suffix}", sick)
+    return folder
+
+
+def arguments(outlined, maps, *more):
+    common = ["--mode", "test", "--dataset", "Folder", "--dataset-path", outlined]
+    return ["main.py", *common, "--image-size", 64, "--maps", maps, *more]
+
+
+def score(outlined, maps, results, *more) -> dict:
+    succeed(*arguments(outlined, maps, "--results-dir", results, *more))
+    return json.loads((results / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".nii.gz"])
+def test_maps_are_scored_by_the_masks(outlined, tmp_path, suffix):
+    found = score(outlined, maps_of(tmp_path / "maps", WORSE, suffix), tmp_path / "results")
+    scores = found["metrics"]
+    assert scores["pixel_auroc"]["value"] == pytest.approx(metrics.auroc(SPOT, WORSE))
+    assert scores["pixel_auprc"]["value"] == pytest.approx(metrics.auprc(SPOT, WORSE))
+    best = metrics.dice_curve(WORSE, SPOT, np.arange(255)).max()
+    assert scores["dice_best"]["value"] == pytest.approx(best, abs=0.01)
+    assert scores["auroc_anomaly"]["value"] == 1
+    assert {"intensity", "nothing"} <= found["trivial_maps"].keys()
+
+
+def test_what_maps_do_not_say_is_not_in_the_table(outlined, tmp_path):
+    found = score(outlined, maps_of(tmp_path / "maps"), tmp_path / "results")
+    named = {"pixel_auroc", "pixel_auprc", "dice_best", "auroc_anomaly"}
+    assert found["metrics"].keys() == named
+
+
+def test_a_threshold_in_the_unit_of_the_maps_gives_its_dice(outlined, tmp_path):
+    folder = maps_of(tmp_path / "maps", WORSE)
+    found = score(outlined, folder, tmp_path / "results", "--threshold", 150)
+    expected = metrics.dice(WORSE > 150, SPOT)
+    assert found["metrics"]["dice_stored"]["value"] == pytest.approx(expected)
+
+
+def test_a_map_of_any_unit_is_scored_alike(outlined, tmp_path):
+    for name, unit in (("a", 1e-6), ("b", -1e4)):  # a difference is read by its size
+        maps_of(tmp_path / name, unit * WORSE, ".npy")
+        score(outlined, tmp_path / name, tmp_path / f"{name} results")
+    tables = [json.loads((tmp_path / f"{n} results/metrics.json").read_text()) for n in "ab"]
+    assert tables[0]["metrics"] == tables[1]["metrics"]
+
+
+def test_a_map_of_its_images_size_is_resized_as_the_image(tmp_path):
+    for name in ("healthy/a", "sick/b"):
+        write(tmp_path / "set" / "test" / f"{name}.png", RNG.integers(0, 256, (128, 96)))
+        write(tmp_path / "maps" / f"{name}.npy", np.kron(SPOT, np.ones((2, 2)))[:, 16:112])
+    write(tmp_path / "set" / "test" / "masks" / "b.png", np.kron(SPOT, np.ones((2, 2)))[:, 16:112])
+    found = score(tmp_path / "set", tmp_path / "maps", tmp_path / "results")
+    assert found["metrics"]["pixel_auroc"]["value"] > 0.999
+    assert found["metrics"]["dice_best"]["value"] > 0.99
+
+
+def test_images_without_a_map_and_maps_without_an_image_are_said(outlined, tmp_path):
+    folder = maps_of(tmp_path / "maps")
+    (folder / "h.png").rename(folder / "other.png")
+    result = succeed(*arguments(outlined, folder, "--results-dir", tmp_path / "results"))
+    assert (
+        "no map of 1 of 8 images, which are left out, the first: test/sick/h.png" in result.stderr
+    )
+    assert "1 files of no image of the test split, the first: " in result.stderr
+    found = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert found["images"] == {"healthy": 4, "diseased": 3}
+    assert found["images_without_a_map"] == 1
+
+
+@pytest.mark.parametrize(
+    ("mend", "mention"),
+    [
+        (lambda folder: write(folder / "e.npy", BEST), "are of one image"),
+        (lambda folder: write(folder / "e.png", BEST[:32]), "e.png is 32 x 64 pixels, its image"),
+        (lambda folder: (folder / "e.png").write_text("x"), "e.png cannot be read"),
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "holds no map"),
+        (lambda folder: folder.rename(folder.with_name("elsewhere")), "is no folder"),
+    ],
+    ids=["two for one image", "another size", "damaged", "none", "no folder"],
+)
+def test_what_is_wrong_with_maps_is_one_sentence(outlined, tmp_path, mend, mention):
+    mend(maps_of(tmp_path / "maps"))
+    result = program(*arguments(outlined, tmp_path / "maps", "--results-dir", tmp_path / "out"))
+    assert_refused(result, mention)
+
+
+def test_nan_in_a_map_is_refused(outlined, tmp_path):
+    maps_of(tmp_path / "maps", np.where(SPOT, np.nan, BEST), ".npy")
+    assert_refused(program(*arguments(outlined, tmp_path / "maps")), "e.npy holds NaN")
+
+
+def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
+    score(outlined, maps_of(tmp_path / "a", WORSE), tmp_path / "worse")
+    more = ["--against", tmp_path / "worse"]
+    found = score(outlined, maps_of(tmp_path / "b", BEST), tmp_path / "best", *more)
+    difference = found["differences"]["pixel_auprc"]
+    expected = metrics.auprc(SPOT, BEST) - metrics.auprc(SPOT, WORSE)
+    assert difference["value"] == pytest.approx(expected)
+    assert difference["low"] == pytest.approx(expected)  # all images have the same maps
+    assert {"dice_best", "auroc_anomaly"} <= found["differences"].keys()
+
+
+def test_maps_of_a_test_are_scored_as_in_the_test(trained, synthetic, tmp_path):
+    common = ["main.py", "--mode", "test", "--dataset-path", synthetic, "--visdom", "off"]
+    succeed(*common, "--save-dir", trained, "--results-dir", tmp_path / "of networks")
+    maps = ["--image-size", 64, "--maps", tmp_path / "of networks" / "difference_maps"]
+    against = ["--against", tmp_path / "of networks"]
+    succeed(*common, *maps, *against, "--results-dir", tmp_path / "of maps")
+    differences = json.loads((tmp_path / "of maps" / "metrics.json").read_text())["differences"]
+    for name in ("pixel_auroc", "pixel_auprc", "auroc_anomaly"):
+        assert differences[name]["value"] == pytest.approx(0, abs=1e-6)
+    assert differences["dice_best"]["value"] == pytest.approx(0, abs=0.02)
+    assert "accuracy" not in differences
+
+
+def test_the_same_name_in_both_classes_needs_the_class(tmp_path, outlined):
+    for name in ("healthy", "sick"):
+        write(tmp_path / "set" / "test" / name / "0.png", RNG.integers(0, 256, (64, 64)))
+    write(tmp_path / "maps" / "0.png", BEST)
+    result = program(*arguments(tmp_path / "set", tmp_path / "maps"))
+    assert_refused(result, "holds no map of the 2 images")
+
+
+@pytest.mark.parametrize("option", [["--save-dir", "x"], ["--weights", "best"], ["--amp"]])
+def test_an_option_of_networks_does_nothing_with_maps(option):
+    result = program("main.py", "--mode", "test", "--maps", "x", *option)
+    assert_refused(result, option[0], "does nothing")
+
+
+@pytest.mark.parametrize("mode", ["train", "predict"])
+@pytest.mark.parametrize("option", ["--maps", "--against"])
+def test_other_modes_score_no_maps(mode, option):
+    result = program("main.py", "--mode", mode, option, "x")
+    assert_refused(result, option, "it is for --mode test")
+
+
+def test_results_of_maps_go_to_a_folder_of_their_name(outlined, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    succeed(*arguments(outlined, maps_of(tmp_path / "theirs")))
+    assert (tmp_path / "results" / "maps" / "theirs" / "metrics.csv").is_file()
