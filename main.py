@@ -22,7 +22,7 @@ def main() -> int:
     if options.mode == "predict":
         api.run_prediction(options)
         return 0
-    if options.dataset == "Synthetic" and typed.keys().isdisjoint({"dataset_path", "maps"}):
+    if options.dataset == "Synthetic" and "dataset_path" not in typed:
         options = make_missing_dataset(options)
     api.run_test(options)
     return 0

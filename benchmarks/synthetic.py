@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.baselines import Explain, Explanation
 from benchmarks.baselines.trivial import MAPS
-from descargan import DISEASED, testing
+from descargan import DISEASED, scores, testing
 from descargan.checkpoints import Run, read_weights, write_file
 from descargan.data import ImageDataset
 from descargan.device import speed_up_process
@@ -106,19 +106,16 @@ def evaluate(
 ) -> None:
     """Metrics and maps of a method, in the form of main.py's test."""
     torch.manual_seed(0)
-    threshold = testing.choose_threshold(explained(explain, validation))
+    threshold = scores.choose_threshold(explained(explain, validation))
     maps = folder / "results" / "difference_maps"
     maps.mkdir(parents=True, exist_ok=True)
     rows, files = [], maps_of(dataset)
     for index, finding in enumerate(explained(explain, dataset)):
-        rows.append(testing.describe_image(dataset.name(index), finding, threshold))
+        rows.append(scores.describe_image(dataset.name(index), finding, threshold))
         np.save(maps / files[index], finding.difference)
-    summary = testing.summarise(rows)
-    if np.isnan(rows[0]["probability"]):
-        for name in ("accuracy", "kappa"):
-            del summary[name]
+    summary = scores.summarise(rows)
     write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))
-    testing.print_table({testing.title_of(n): testing.interval_text(v) for n, v in summary.items()})
+    testing.print_table({scores.title_of(n): scores.interval_text(v) for n, v in summary.items()})
 
 
 def maps_of(dataset: ImageDataset) -> list[str]:
@@ -126,7 +123,7 @@ def maps_of(dataset: ImageDataset) -> list[str]:
     return map_names([dataset.name(index) for index in range(len(dataset))])
 
 
-def explained(explain: Explain, dataset: ImageDataset) -> Iterator[testing.Finding]:
+def explained(explain: Explain, dataset: ImageDataset) -> Iterator[scores.Finding]:
     """What a method finds in each image of a split."""
     for index in torch.arange(len(dataset)).split(10):
         images, truth, classes = dataset.__getitems__(index)
@@ -136,7 +133,7 @@ def explained(explain: Explain, dataset: ImageDataset) -> Iterator[testing.Findi
         probability = probability if said.probability is None else said.probability
         columns = [x[:, 0].numpy() for x in (images, truth, healthy, said.difference)]
         for values in zip(classes.tolist(), *columns, probability.tolist(), strict=True):
-            yield testing.Finding(*values)
+            yield scores.Finding(*values)
 
 
 def report(data: Path, out: Path, figure: Path) -> None:

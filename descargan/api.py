@@ -70,16 +70,12 @@ def run_training(options: Options) -> TrainingResult:
 
 
 def run_test(options: Options) -> Results:
-    """Test the networks of a run, or the maps of any method."""
-    if options.maps is not None:
-        from descargan.method_maps import test_maps
-
-        return test_maps(options)
+    """Test the networks of a run, or maps of another method."""
     from descargan.testing import test
 
     speed_up_process(options.tf32)
     with enough_memory():
-        return test(options, Translator.of(options))
+        return test(options, Translator.of(options) if options.maps is None else None)
 
 
 def run_prediction(options: Options) -> None:

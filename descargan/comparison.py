@@ -12,7 +12,7 @@ from pathlib import Path
 from descargan.cli import Parser, run
 from descargan.errors import FileError
 from descargan.files import read_json
-from descargan.testing import decimals, title_of
+from descargan.scores import decimals, title_of
 
 SHOWN = ("pixel_auroc", "pixel_auprc", "dice_stored", "counterpart_mse", "input_mse", "accuracy")
 SHOWN += ("auroc_anomaly",)

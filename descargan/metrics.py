@@ -72,6 +72,12 @@ def ssim(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
     return float(structural_similarity(a, b, data_range=data_range))
 
 
+def pixel_metrics(score: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """How well a score map finds the diseased pixels of an image; ``truth``: difference or mask."""
+    diseased = is_diseased(truth)
+    return {"pixel_auroc": auroc(diseased, score), "pixel_auprc": auprc(diseased, score)}
+
+
 def map_metrics(
     difference: np.ndarray, truth: np.ndarray, score: np.ndarray | None = None
 ) -> dict[str, float]:
@@ -79,12 +85,10 @@ def map_metrics(
 
     Pixels are sought by the ``score`` map, by default |difference|.
     """
-    diseased = is_diseased(truth)
     score = np.abs(difference) if score is None else score
     return {
-        "pixel_auroc": auroc(diseased, score),
-        "pixel_auprc": auprc(diseased, score),
-        "dice": dice(score > TRUTH_THRESHOLD, diseased),
+        **pixel_metrics(score, truth),
+        "dice": dice(score > TRUTH_THRESHOLD, is_diseased(truth)),
         "map_ssim": ssim(unit_range(difference), unit_range(truth), data_range=1.0),
         "map_mse": float(np.square(difference - truth).mean()),
     }

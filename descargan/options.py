@@ -77,7 +77,8 @@ class Options:
     )
     maps: Path | None = folder(
         None,
-        "score the maps of any method in a folder, named as the images, in place of a run's",
+        "maps of another method, PNG, .npy or NIfTI of the images' names, to test in place of "
+        "networks",
     )
     against: Path | None = option(
         None,
@@ -307,13 +308,12 @@ TEST_OPTIONS = frozenset(
     | {"visdom", "visdom_server", "visdom_port"}
 )
 PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (
-    {"dataset_path", "healthy_class", "maps", "against"}
-    | {"visdom", "visdom_server", "visdom_port"}
+    {"dataset_path", "healthy_class", "maps", "against", "visdom", "visdom_server", "visdom_port"}
 )
-# Of a test of maps from files, which has no networks; it shows nothing on a dashboard, either.
+# Of a test of maps from files, which needs no networks.
 MAPS_OPTIONS = frozenset(
     {"mode", "maps", "against", "dataset", "dataset_path", "threshold", "results_dir"}
-    | {"image_size", "healthy_class", "scaling", "visdom"}
+    | {"image_size", "healthy_class", "scaling", "visdom", "visdom_server", "visdom_port"}
 )
 MODE_OPTIONS = {
     "train": frozenset(FIELDS)

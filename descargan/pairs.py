@@ -1,7 +1,7 @@
 """Two tests of the same images: how far one differs from the other, with intervals of pairs."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +10,9 @@ import numpy as np
 from descargan import metrics, resampling
 from descargan.errors import FileError
 from descargan.names import printable
+from descargan.scores import OVERALL, PER_IMAGE, Row
 
 TABLE = "metrics.csv"
-Row = dict[str, float | int | str]
-# How a metric over all images is had: its title, the statistic, and the columns that it takes.
-Overall = Mapping[str, tuple[str, Callable[..., float], tuple[str, str]]]
 
 
 def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
@@ -31,26 +29,21 @@ def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
 
 
 def differences(
-    rows: Sequence[Row],
-    others: Sequence[Row],
-    named: tuple[Sequence[str], Overall],
-    groups: np.ndarray | None,
+    rows: Sequence[Row], others: Sequence[Row], groups: np.ndarray | None = None
 ) -> dict[str, dict[str, float]]:
     """Each metric that both tests have: what ``rows`` have more than ``others``, with its interval.
 
-    ``named``: the metrics of an image, and those over all images; ``groups``: what images are drawn
-    together by, see :func:`metrics.with_interval`.
+    ``groups``: what images are drawn together by, see :func:`metrics.with_interval`.
     """
-    per_image, overall = named
     found = {}
-    for name in per_image:
+    for name in PER_IMAGE:
         more = column(rows, name) - column(others, name)
         if not np.isnan(more).all():
             found[name] = metrics.with_interval(metrics.mean, more, groups=groups)
-    for name, (_, statistic, (label, value)) in overall.items():
+    for name, (_, statistic, (label, value)) in OVERALL.items():
         columns = column(rows, label), column(rows, value), column(others, value)
-        if any(np.isnan(values).all() for values in columns):
-            continue  # of a method that says nothing of the class
+        if np.isnan(columns).any():
+            continue
         compared = partial(resampling.gap, metrics.RESAMPLED[statistic])
         found[name] = resampling.interval(compared, *columns, groups=groups)
     return found

@@ -88,9 +88,11 @@ def write_report(
     must know.
     """
     run = Run(options.save_dir, options.dataset)
-    described = run.read_description()
     figures = {"ROC curves of the test": measured.roc} if measured else {}
-    figures |= history_figures(run.read_metrics())
+    described = {"options": {}, "versions": {}}
+    if options.maps is None:
+        described = run.read_description()
+        figures |= history_figures(run.read_metrics())
     template = environment().get_template(TEMPLATE)
     page = template.render(
         title="Test" if options.mode == "test" else "Prediction",
@@ -103,8 +105,9 @@ def write_report(
         options=as_json(options),
         trained=described["options"],
         versions={"descargan now": __version__, **described["versions"]},
-        run=printable(run.folder),
-        weights=options.weights,
+        made_by=f"networks of {run.folder}, {options.weights} weights"
+        if options.maps is None
+        else f"maps in {options.maps}",
         replay=f"python -m descargan.dashboard --replay {shlex.quote(printable(run.folder))}",
         written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )

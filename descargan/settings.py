@@ -44,7 +44,9 @@ def settle(typed: Mapping[str, object]) -> Options:
         options = replace(options, resume="auto")
     if options.mode == "predict" and options.input is None:
         raise UserError("--mode predict needs --input: an image or a folder of images")
-    if options.maps is None and (options.mode != "train" or options.resume != "off"):
+    if options.maps is not None:
+        options = replace(options, dataset=typed.get("dataset", "Folder"))
+    elif options.mode != "train" or options.resume != "off":
         run = find_run(options.save_dir, typed.get("dataset"))
         if options.mode != "train":
             options = settle_use(options, typed, run)

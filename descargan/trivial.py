@@ -4,8 +4,6 @@ Where the disease is bright, brightness alone scores high, and smoothed higher s
 gains by smoothing; where it lies in the middle, so does the middle.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -36,28 +34,30 @@ def centre(shape: tuple[int, int]) -> np.ndarray:
 
 
 def measure_trivial(
-    dataset: ImageDataset, indices: Sequence[int], groups: np.ndarray | None = None
+    dataset: ImageDataset, groups: np.ndarray | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Pixel AUROC, pixel AUPRC and best Dice of each trivial map, with intervals.
+    """Pixel AUROC, pixel AUPRC and best Dice of each trivial map over a split, with intervals.
 
-    Over the images at ``indices``, which have a ground truth; ``groups`` of them: see
-    :func:`metrics.with_interval`.
+    ``groups`` of its images: see :func:`metrics.with_interval`.
     """
-    values: dict[str, list[tuple[float, float]]] = {}
+    values: dict[str, list[dict[str, float]]] = {}
     curves: dict[str, list[np.ndarray]] = {}
-    for images, truths, _ in load(dataset, list(torch.as_tensor(indices).split(BATCH))):
+    located: list[bool] = []
+    for images, truths, _ in load(dataset, list(torch.arange(len(dataset)).split(BATCH))):
         for image, truth in zip(images[:, 0].numpy(), truths[:, 0].numpy(), strict=True):
-            diseased = metrics.is_diseased(truth)
+            located.append(bool(truth.any()))
+            if not located[-1]:
+                continue
             for name, drawn in trivial_maps(image).items():
-                found = metrics.auroc(diseased, drawn), metrics.auprc(diseased, drawn)
-                values.setdefault(name, []).append(found)
+                values.setdefault(name, []).append(metrics.pixel_metrics(drawn, truth))
                 curves.setdefault(name, []).append(metrics.dice_curve(drawn, truth))
+    groups = None if groups is None else groups[np.array(located)]
     measured = {}
-    for name, pairs in values.items():
-        auroc, auprc = (
-            metrics.with_interval(metrics.mean, np.array(column), groups=groups)
-            for column in zip(*pairs, strict=True)
-        )
-        dice = metrics.best_dice(np.array(curves[name]), groups)
-        measured[name] = {"pixel_auroc": auroc, "pixel_auprc": auprc, "dice_best": dice}
+    for name, found in values.items():
+        columns = {key: np.array([one[key] for one in found]) for key in found[0]}
+        measured[name] = {
+            key: metrics.with_interval(metrics.mean, column, groups=groups)
+            for key, column in columns.items()
+        }
+        measured[name]["dice_best"] = metrics.best_dice(np.array(curves[name]), groups)
     return measured

@@ -16,7 +16,7 @@ from conftest import ROOT, TINY, assert_refused, program, start, succeed
 from PIL import Image
 
 import create_synthetic_dataset
-from descargan import __version__, api, metrics, reading, testing, training
+from descargan import __version__, api, metrics, reading, scores, training
 from descargan.checkpoints import write_file
 from descargan.options import FIELDS, RECIPES
 
@@ -184,7 +184,7 @@ def test_a_test_measures_at_the_threshold_that_was_typed(trained, synthetic, tmp
 
 def test_a_small_number_is_no_zero_in_the_table():
     entry = {"value": 2.2e-5, "low": 0.0, "high": 0.12345, "n": 4}
-    assert testing.interval_text(entry) == "2.2e-05 [0.0000, 0.1235] (4 images)"
+    assert scores.interval_text(entry) == "2.2e-05 [0.0000, 0.1235] (4 images)"
 
 
 def test_pictures_of_one_name_have_a_map_each(tmp_path, trained):

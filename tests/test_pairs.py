@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 from conftest import assert_refused, program
 
-from descargan import metrics
 from descargan.errors import UserError
 from descargan.pairs import differences, read_rows
-
-OVERALL = {"auroc_class": ("AUROC", metrics.auroc, ("class", "probability"))}
 
 
 def rows(dice, probability):
@@ -25,7 +22,7 @@ def test_the_difference_of_pairs_is_surer_than_that_of_its_parts():
     """Images differ by far more than the tests do, whose difference is 0.1 on each."""
     dice = np.linspace(0, 0.8, 20)
     ours, theirs = rows(dice + 0.1, dice), rows(dice, dice)
-    found = differences(ours, theirs, (("dice",), OVERALL), None)
+    found = differences(ours, theirs)
     assert [found["dice"][key] for key in ("value", "low", "high")] == pytest.approx([0.1] * 3)
     assert found["dice"]["n"] == 20
     assert found["auroc_class"]["value"] == 0
@@ -33,8 +30,8 @@ def test_the_difference_of_pairs_is_surer_than_that_of_its_parts():
 
 def test_a_metric_over_all_images_is_compared_as_a_whole():
     ours, theirs = rows([""] * 4, [0.1, 0.9, 0.2, 0.8]), rows([""] * 4, [0.9, 0.1, 0.8, 0.2])
-    found = differences(ours, theirs, (("dice",), OVERALL), None)
-    assert found.keys() == {"auroc_class"}
+    found = differences(ours, theirs)
+    assert found.keys() == {"auroc_class", "auprc_class"}
     assert found["auroc_class"]["value"] == 1
 
 

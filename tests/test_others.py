@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -54,7 +55,7 @@ def maps_of(folder, sick=BEST, suffix=".png", healthy=0 * BEST):
 
 def arguments(outlined, maps, *more):
     common = ["--mode", "test", "--dataset", "Folder", "--dataset-path", outlined]
-    return ["main.py", *common, "--image-size", 64, "--maps", maps, *more]
+    return ["main.py", *common, "--image-size", 64, "--visdom", "off", "--maps", maps, *more]
 
 
 def score(outlined, maps, results, *more) -> dict:
@@ -77,12 +78,14 @@ def test_maps_are_scored_by_the_masks(outlined, tmp_path, suffix):
 def test_what_maps_do_not_say_is_not_in_the_table(outlined, tmp_path):
     found = score(outlined, maps_of(tmp_path / "maps"), tmp_path / "results")
     named = {"pixel_auroc", "pixel_auprc", "dice_best", "auroc_anomaly"}
-    assert found["metrics"].keys() == named
+    assert found["metrics"].keys() == named | {"mse_healthy", "variance_healthy"}
+    assert "confusion_matrix" not in found
+    assert (tmp_path / "results" / "report.html").is_file()
 
 
-def test_a_threshold_in_the_unit_of_the_maps_gives_its_dice(outlined, tmp_path):
+def test_a_threshold_gives_its_dice(outlined, tmp_path):
     folder = maps_of(tmp_path / "maps", WORSE)
-    found = score(outlined, folder, tmp_path / "results", "--threshold", 150)
+    found = score(outlined, folder, tmp_path / "results", "--threshold", 150 / 255)
     expected = metrics.dice(WORSE > 150, SPOT)
     assert found["metrics"]["dice_stored"]["value"] == pytest.approx(expected)
 
@@ -92,7 +95,8 @@ def test_a_map_of_any_unit_is_scored_alike(outlined, tmp_path):
         maps_of(tmp_path / name, unit * WORSE, ".npy")
         score(outlined, tmp_path / name, tmp_path / f"{name} results")
     tables = [json.loads((tmp_path / f"{n} results/metrics.json").read_text()) for n in "ab"]
-    assert tables[0]["metrics"] == tables[1]["metrics"]
+    for name in ("pixel_auroc", "pixel_auprc", "dice_best"):
+        assert tables[0]["metrics"][name] == pytest.approx(tables[1]["metrics"][name])
 
 
 def test_a_map_of_its_images_size_is_resized_as_the_image(tmp_path):
@@ -105,17 +109,11 @@ def test_a_map_of_its_images_size_is_resized_as_the_image(tmp_path):
     assert found["metrics"]["dice_best"]["value"] > 0.99
 
 
-def test_images_without_a_map_and_maps_without_an_image_are_said(outlined, tmp_path):
+def test_files_of_no_image_are_said(outlined, tmp_path):
     folder = maps_of(tmp_path / "maps")
-    (folder / "h.png").rename(folder / "other.png")
+    write(folder / "other.png", BEST)
     result = succeed(*arguments(outlined, folder, "--results-dir", tmp_path / "results"))
-    assert (
-        "no map of 1 of 8 images, which are left out, the first: test/sick/h.png" in result.stderr
-    )
-    assert "1 files of no image of the test split, the first: " in result.stderr
-    found = json.loads((tmp_path / "results" / "metrics.json").read_text())
-    assert found["images"] == {"healthy": 4, "diseased": 3}
-    assert found["images_without_a_map"] == 1
+    assert "1 files are of no image of the split, the first " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -124,10 +122,10 @@ def test_images_without_a_map_and_maps_without_an_image_are_said(outlined, tmp_p
         (lambda folder: write(folder / "e.npy", BEST), "are of one image"),
         (lambda folder: write(folder / "e.png", BEST[:32]), "e.png is 32 x 64 pixels, its image"),
         (lambda folder: (folder / "e.png").write_text("x"), "e.png cannot be read"),
-        (lambda folder: [path.unlink() for path in folder.iterdir()], "holds no map"),
+        (lambda folder: (folder / "e.png").unlink(), "no map of 1 of the 8 images, the first test"),
         (lambda folder: folder.rename(folder.with_name("elsewhere")), "is no folder"),
     ],
-    ids=["two for one image", "another size", "damaged", "none", "no folder"],
+    ids=["two for one image", "another size", "damaged", "missing", "no folder"],
 )
 def test_what_is_wrong_with_maps_is_one_sentence(outlined, tmp_path, mend, mention):
     mend(maps_of(tmp_path / "maps"))
@@ -154,7 +152,8 @@ def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
 def test_maps_of_a_test_are_scored_as_in_the_test(trained, synthetic, tmp_path):
     common = ["main.py", "--mode", "test", "--dataset-path", synthetic, "--visdom", "off"]
     succeed(*common, "--save-dir", trained, "--results-dir", tmp_path / "of networks")
-    maps = ["--image-size", 64, "--maps", tmp_path / "of networks" / "difference_maps"]
+    maps = ["--dataset", "Synthetic", "--image-size", 64]
+    maps += ["--maps", tmp_path / "of networks" / "difference_maps"]
     against = ["--against", tmp_path / "of networks"]
     succeed(*common, *maps, *against, "--results-dir", tmp_path / "of maps")
     differences = json.loads((tmp_path / "of maps" / "metrics.json").read_text())["differences"]
@@ -169,7 +168,28 @@ def test_the_same_name_in_both_classes_needs_the_class(tmp_path, outlined):
         write(tmp_path / "set" / "test" / name / "0.png", RNG.integers(0, 256, (64, 64)))
     write(tmp_path / "maps" / "0.png", BEST)
     result = program(*arguments(tmp_path / "set", tmp_path / "maps"))
-    assert_refused(result, "holds no map of the 2 images")
+    assert_refused(result, "holds no map of 2 of the 2 images")
+
+
+def test_a_split_without_masks_has_no_pixels_to_score_and_says_so(outlined, tmp_path):
+    shutil.copytree(outlined, tmp_path / "set", ignore=shutil.ignore_patterns("masks"))
+    more = ["--results-dir", tmp_path / "results"]
+    result = succeed(*arguments(tmp_path / "set", maps_of(tmp_path / "maps"), *more))
+    assert "no masks in the test split, so pixels are not scored" in result.stderr
+    assert "AUROC of the anomaly score" in result.stdout
+
+
+def test_a_method_that_knows_the_differences_finds_all_of_them(synthetic, tmp_path):
+    for path in (synthetic / "test").rglob("*.npy"):
+        write(tmp_path / "maps" / path.relative_to(synthetic), np.load(path)[1])
+    common = ["--dataset", "Synthetic", "--dataset-path", synthetic, "--image-size", 64]
+    common += ["--maps", tmp_path / "maps", "--results-dir", tmp_path / "out", "--visdom", "off"]
+    succeed("main.py", "--mode", "test", *common)
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]
+    assert found["pixel_auroc"]["value"] == pytest.approx(1)
+    assert found["dice_best"]["value"] > 0.99
+    assert found["auroc_anomaly"]["value"] == 1
+    assert not {"accuracy", "auroc_class", "counterpart_mse", "map_mse"} & found.keys()
 
 
 @pytest.mark.parametrize("option", [["--save-dir", "x"], ["--weights", "best"], ["--amp"]])
