@@ -17,10 +17,10 @@ def outlined(tmp_path):
     """A split of two images of each class, with a mask of each diseased one."""
     rng = np.random.default_rng(0)
     for i, c in enumerate(("healthy", "healthy", "sick", "sick")):
-        mask = np.zeros((64, 64), np.uint8)
+        image, mask = rng.integers(0, 256, (64, 64), np.uint8), np.zeros((64, 64), np.uint8)
         mask[10 : 20 + 5 * i, 30:50] = 255
         folders = (c, "masks") if c == "sick" else (c,)
-        for folder, picture in zip(folders, (rng.integers(0, 256, (64, 64), np.uint8), mask)):
+        for folder, picture in zip(folders, (image, mask), strict=False):
             path = tmp_path / "validate" / folder / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
