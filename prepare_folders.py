@@ -17,11 +17,10 @@ from pathlib import Path
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
 from descargan.conversion import Item
-from descargan.dicom import is_dicom, read_identity
 from descargan.errors import UserError
-from descargan.images import head_of
 from descargan.kinds import PICTURES
 from descargan.outlines import find_masks
+from descargan.patients import code_patients
 from descargan.preparation import (
     Source,
     add_options,
@@ -36,13 +35,12 @@ from descargan.scanning import kinds, scan
 
 
 def collect(
-    folder: Path, label: int, pattern: re.Pattern[str] | None, codes: dict[str, str]
+    folder: Path, label: int, pattern: re.Pattern[str] | None
 ) -> tuple[list[Item], list[tuple[str, str]]]:
     """The images below a folder, and what is passed over with the reason.
 
-    Without a pattern the headers of DICOM name the patients: each gets the next of the codes P0001,
-    P0002, ..., which stand for it in everything that is written, names of files too. ``codes`` is
-    added to. Raises UserError where there are no images, or one tells no patient.
+    Without a pattern each file is a patient. Raises UserError where there are no images, or the
+    pattern tells no patient of one.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --healthy and --diseased")
@@ -55,35 +53,14 @@ def collect(
     relatives = [path.relative_to(folder).as_posix() for path in paths]
     # a.png and a.jpg stay apart
     names = [relative.replace("/", "_").replace(".", "-") for relative in relatives]
+    patients = relatives
     if pattern is not None:
         patients = [match_patient(pattern, relative) for relative in relatives]
-    else:
-        patients = list(relatives)
-        images = Counter()
-        for index, path in enumerate(paths):
-            known = patient_in_header(path)
-            if known is not None:
-                code = codes.setdefault(known, f"P{len(codes) + 1:04}")
-                images[code] += 1
-                patients[index], names[index] = code, f"{code}_{images[code]:04}"
     items = [
         Item(str(path), name, patient, label)
         for path, name, patient in zip(paths, names, patients, strict=True)
     ]
     return items, [(str(path), reason) for path, reason in passed_over]
-
-
-def patient_in_header(path: Path) -> str | None:
-    """The patient, else the study, that a DICOM header names; None for other files."""
-    try:
-        if not is_dicom(head_of(path)):
-            return None
-        identity = read_identity(path)
-    except UserError:
-        raise
-    except Exception:  # a broken file, which reading it reports
-        return None
-    return identity.patient or identity.study or None
 
 
 def refuse_contradiction(healthy: Path, diseased: Path) -> None:
@@ -153,13 +130,12 @@ def main() -> None:
     for option, folder in inputs.items():
         if folder is not None:
             refuse_overlap(options.output, option, folder)
-    codes: dict[str, str] = {}
-    healthy, passed_over = collect(arguments.healthy, HEALTHY, arguments.patient, codes)
-    diseased, more = collect(arguments.diseased, DISEASED, arguments.patient, codes)
-    if codes:
-        print(f"{len(codes)} patients, as the headers of DICOM name them, are P0001 and so on")
+    healthy, passed_over = collect(arguments.healthy, HEALTHY, arguments.patient)
+    diseased, more = collect(arguments.diseased, DISEASED, arguments.patient)
     refuse_contradiction(*roots)
     items = healthy + diseased
+    if arguments.patient is None:
+        items = code_patients(items)
     # Masks lie in one folder for both classes.
     names = unique_names(item.name for item in items)
     items = [item._replace(name=name) for item, name in zip(items, names, strict=True)]

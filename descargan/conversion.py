@@ -15,7 +15,8 @@ from descargan.files import naming
 from descargan.images import fit, read_slices
 from descargan.masks import fit_mask, read_mask, read_masks
 from descargan.outlines import Box, draw_boxes
-from descargan.scaling import intensity_range, quantise
+from descargan.scaling import common_range, intensity_range, quantise, scale
+from descargan.sources import Span
 from descargan.volumes import is_volume
 
 MASKS = "masks"  # folder beside the two class folders
@@ -34,11 +35,12 @@ class Item(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where an item goes."""
+    """Where an item goes, and the range of its intensities that its DICOM series has."""
 
     item: Item
     split: str
     folder: str
+    span: Span | None = None
 
 
 class Outcome(NamedTuple):
@@ -49,6 +51,7 @@ class Outcome(NamedTuple):
     digest: bytes = b""  # of the pixels as they were read; none of a constant picture
     coloured: bool = False
     mask: str | None = None  # "written", "vanished" or None
+    unit: str | None = None  # whose range it was scaled by: "own" or "shared"; None: as stored
 
 
 class Form(NamedTuple):
@@ -61,14 +64,25 @@ class Form(NamedTuple):
     body_share: float  # of volumes: see descargan.volumes.slices
 
 
-def to_eight_bits(images: list[np.ndarray], scaling: str) -> list[np.ndarray]:
-    """The pictures (1, H, W) of one file as uint8, in one unit where they have one shape."""
+def to_unit(
+    images: list[np.ndarray], form: Form, span: Span | None
+) -> tuple[list[np.ndarray], str | None]:
+    """The pictures (1, H, W) of one file as they are written, and whose range they were scaled by.
+
+    Pictures of 8 bits stay as they are. The others share one range where the file holds several,
+    or its series has the range ``span``: it takes them to 8 bits, or in float32 to [-1, 1]. A
+    single picture is taken to 8 bits by its own range; in float32 it keeps its values.
+    """
     if all(image.dtype == np.uint8 for image in images):
-        return images
-    if len({image.shape for image in images}) > 1:
-        return [to_eight_bits([image], scaling)[0] for image in images]
-    low, high = intensity_range(np.concatenate(images), scaling)
-    return [quantise(image, low, high) for image in images]
+        return images, None
+    if span is None and len(images) > 1:
+        span = common_range(images, form.scaling)
+    if span is not None:
+        scaled = scale if form.kind == "npy" else quantise
+        return [scaled(image, *span) for image in images], "shared"
+    if form.kind == "npy":
+        return images, None
+    return [quantise(image, *intensity_range(image, form.scaling)) for image in images], "own"
 
 
 def convert(plan: Plan, root: Path, output: Path, form: Form) -> list[Outcome]:
@@ -84,7 +98,7 @@ def convert(plan: Plan, root: Path, output: Path, form: Form) -> list[Outcome]:
             raise UserError(f"{item.source} holds no slice that is taken")
         images = [one.image[:1] for one in slices]
         masks = read_outlines(item, [one.name for one in slices], images, form.axis)
-        shown = images if form.kind == "npy" else to_eight_bits(images, form.scaling)
+        shown, unit = to_unit(images, form, plan.span)
         with np.errstate(all="ignore"):
             fitted = [fit(image, form.size) for image in shown]
         if not all(np.isfinite(image).all() for image in fitted):
@@ -99,7 +113,7 @@ def convert(plan: Plan, root: Path, output: Path, form: Form) -> list[Outcome]:
         with naming(output / path):
             write_image(small, root / path)
         outlined = write_mask(mask, root, output, f"{plan.split}/{MASKS}/{file}.png", form.size)
-        outcomes.append(Outcome(None, name, digest_of(image), coloured, outlined))
+        outcomes.append(Outcome(None, name, digest_of(image), coloured, outlined, unit))
     return outcomes
 
 

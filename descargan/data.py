@@ -14,7 +14,7 @@ from descargan import CLASS_NAMES, DISEASED, HEALTHY
 from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
 from descargan.kinds import KINDS
-from descargan.layout import find_images, find_masks
+from descargan.layout import find_images, find_masks, is_in_one_unit
 from descargan.masks import fit_mask, read_mask
 from descargan.options import Options
 from descargan.scaling import intensity_range, scale
@@ -48,6 +48,7 @@ class ImageDataset(Dataset):
         self.paths, classes = find_images(root, split, self.kind, healthy_class)
         self.classes = torch.tensor(classes)
         self.root = self.paths[0].parents[2]
+        self.in_one_unit = not self.kind.prepared and is_in_one_unit(root, scaling)
         # Training never sees an outline.
         wanted = split != "train" and not self.kind.prepared
         self.masks = find_masks(root, split, self.paths) if wanted else {}
@@ -94,7 +95,7 @@ class ImageDataset(Dataset):
                 array = np.concatenate([array, np.zeros_like(array)])
             return array
         image = fit(array[:1], size)
-        if self.scaling != "minmax":
+        if self.scaling != "minmax" and not self.in_one_unit:
             image = scale(image, *intensity_range(array[:1], self.scaling))
         if not self.has_masks:
             return image
@@ -125,6 +126,9 @@ class ImageDataset(Dataset):
         images, truth = stored[:, :1].float(), stored[:, 1:].float()
         if not truth.numel():
             truth = torch.zeros_like(images)
+        if self.in_one_unit:
+            images = images * (2 / 255) - 1 if stored.dtype == torch.uint8 else images
+            return images.clamp(-1, 1), truth, self.classes[index]
         if self.scaling != "minmax" and not self.kind.prepared:
             return images, truth, self.classes[index]
         slope, offset = range_scaling(images)

@@ -15,7 +15,8 @@ from descargan.errors import UserError
 from descargan.files import available_cores
 from descargan.kinds import KINDS
 
-# The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
+# volumes.AXES and the keys of maps.MAP_KINDS: --help shows them without importing PyTorch.
+AXES = ("sagittal", "coronal", "axial")
 TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
 
 
@@ -116,9 +117,22 @@ class Options:
     scaling: str | None = option(
         None,
         "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
-        "body (default: minmax; with --recipe fast percentile, but for Synthetic)",
+        "body (default: that of the preparation, where it scaled; else minmax, and with --recipe "
+        "fast percentile, but for Synthetic)",
         choices=("minmax", "percentile"),
         before="minmax",
+    )
+    axis: str | None = option(
+        None,
+        "slices of volumes to predict (default: as the training images were prepared, or axial)",
+        choices=AXES,
+    )
+    slices: float | None = option(
+        None,
+        "of volumes, take slices that hold this share of the body in the largest one (default: as "
+        "the training images were prepared, or 0, all)",
+        type=fraction,
+        metavar="SHARE",
     )
     flip: str | None = option(
         None,
@@ -307,7 +321,7 @@ TEST_OPTIONS = frozenset(
     | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
-PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (
+PREDICT_OPTIONS = (TEST_OPTIONS | {"input", "axis", "slices"}) - (
     {"dataset_path", "healthy_class", "maps", "against", "visdom", "visdom_server", "visdom_port"}
 )
 # Of a test of maps from files, which needs no networks.
@@ -317,7 +331,7 @@ MAPS_OPTIONS = frozenset(
 )
 MODE_OPTIONS = {
     "train": frozenset(FIELDS)
-    - {"input", "weights", "threshold", "maps", "against", "results_dir"},
+    - {"input", "weights", "threshold", "maps", "against", "results_dir", "axis", "slices"},
     "test": TEST_OPTIONS,
     "predict": PREDICT_OPTIONS,
 }

@@ -25,16 +25,17 @@ from descargan.cli import Parser, count, fraction, natural, weight
 from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
 from descargan.errors import UserError
 from descargan.files import built_whole, map_in_processes, naming, write_table
+from descargan.layout import PREPARATION
 from descargan.scaling import SCALINGS
 from descargan.shortcuts import levels, match, tell_apart
+from descargan.sources import Span, find_series, span_of
 from descargan.splits import SPLITS, group_by_patient, stratified_split
 from descargan.volumes import AXES
 
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
 FEW = 20  # images of a class in a split
 LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
-MARKER = "preparation.json"
-RECORDED = ("seed", "image_size", "match", "scaling", "axis", "slices")
+RECORDED = ("seed", "image_size", "match", "axis", "slices")
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def prepare(source: Source, options: Options) -> None:
         number = len(source.left_out)
         raise UserError(f"no image is left of {number}: see the options that leave some out")
     refuse_sources_in(options.output, source.items)
-    with built_whole(options.output, MARKER, options.overwrite) as root:
+    with built_whole(options.output, PREPARATION, options.overwrite) as root:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out
         reasons = Counter(reason for _, reason in left_out)
@@ -258,13 +259,25 @@ def prepare(source: Source, options: Options) -> None:
             "shortcuts": find_shortcuts(done.plans, source.traits, options.seed),
         }
         chosen = {name: getattr(options, name) for name in RECORDED}
+        chosen |= describe_unit(done.outcomes, options)
         summary = {"arguments": source.arguments, **chosen, **findings}
-        with naming(options.output / MARKER):
-            (root / MARKER).write_text(json.dumps(summary, indent=2, default=str) + "\n")
+        with naming(options.output / PREPARATION):
+            (root / PREPARATION).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     report(findings)
     for text in doubts(done.plans, done.outcomes):
         print(f"warning: {text}", file=sys.stderr)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
+
+
+def describe_unit(outcomes: list[Outcome], options: Options) -> dict[str, object]:
+    """The scaling, if any image needed it, and whether it brought all images to one unit.
+
+    Training and prediction scale as the preparation did; and training scales no image of one unit
+    anew. By its extremes each single picture is scaled after it is resized, whatever was before.
+    """
+    units = {outcome.unit for outcome in outcomes}
+    final = {"shared"} if options.scaling == "minmax" else {"shared", "own"}
+    return {"scaling": options.scaling if units != {None} else None, "in_one_unit": units <= final}
 
 
 class Done(NamedTuple):
@@ -317,6 +330,11 @@ def write_images(
     a plan for each picture that was tried (a volume has many), what came of them, and the reserves
     that are left.
     """
+    spans = find_spans([Path(plan.item.source) for plan in plans + reserves], options)
+    plans, reserves = (
+        [plan._replace(span=spans.get(Path(plan.item.source))) for plan in group]
+        for group in (plans, reserves)
+    )
     waiting: dict[tuple[str, str], list[Plan]] = {}
     for plan in reversed(reserves):
         waiting.setdefault((plan.split, plan.folder), []).append(plan)
@@ -336,6 +354,14 @@ def write_images(
         places = [(p.split, p.folder) for p, f in zip(plans, fresh, strict=True) if f[0].problem]
         plans = [waiting[place].pop() for place in places if waiting.get(place)]
     return tried, outcomes, [plan for plans in waiting.values() for plan in reversed(plans)]
+
+
+def find_spans(paths: list[Path], options: Options) -> dict[Path, Span | None]:
+    """The range that the files of a DICOM series share, found in parallel."""
+    series = find_series(paths)
+    work = partial(span_of, scaling=options.scaling)
+    spans = map_in_processes(work, series, options.workers)
+    return {path: span for files, span in zip(series, spans, strict=True) for path in files}
 
 
 def in_both_classes(plans: list[Plan], outcomes: list[Outcome]) -> dict[str, str]:
