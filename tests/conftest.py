@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import pytest
 import torch
 
-from descargan import cli, metrics
+from descargan import cli
 
 ROOT = Path(__file__).parents[1]
 STARTED: list[subprocess.Popen] = []
@@ -103,15 +103,6 @@ def trained(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = [*TINY, "--dataset-path", synthetic, "--save-dir", folder, "--epochs", 2]
     succeed("main.py", *arguments, "--critic-steps", 2, "--log-every", 1, "--visdom", "off")
     return folder
-
-
-@pytest.fixture(autouse=True, scope="session")
-def few_resamples() -> Iterator[Callable]:
-    """Intervals of few samples: of few images they take most of the time. Gives the real ones."""
-    draw = metrics.resamples
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "resamples", lambda n, k, groups: draw(n, min(k, 50), groups))
-        yield draw
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,6 @@ from descargan import metrics
 TRUTH = np.array([[0.0, 0.5], [-0.6, 0.4]])  # two diseased pixels: 0.5 and -0.6
 
 
-@pytest.fixture(autouse=True)
-def as_many_resamples_as_asked_for(few_resamples, monkeypatch):
-    monkeypatch.setattr(metrics, "resamples", few_resamples)
-
-
 def test_diseased_pixels_are_those_over_the_release_threshold():
     np.testing.assert_array_equal(metrics.is_diseased(TRUTH), [[False, True], [True, False]])
 
