@@ -171,10 +171,10 @@ class ImageDataset(Dataset):
 
 def warn_of_few(dataset: ImageDataset, split: str) -> None:
     """Name the classes of which a split holds few images."""
-    for c, name in enumerate(CLASS_NAMES):
-        number = int((dataset.classes == c).sum())
-        if number < FEW:
-            warn(f"split '{split}' holds {number} {name} images: fewer than {FEW} say little")
+    numbers = {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)}
+    few = " and ".join(f"{n} {name}" for name, n in numbers.items() if n < FEW)
+    if few:
+        warn(f"split '{split}' holds {few} images: fewer than {FEW} say little")
 
 
 def random_flips(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:

@@ -43,6 +43,8 @@ def validate(
             if c == HEALTHY:
                 identity.append(np.square(difference).mean())
                 of_healthy += count_values(score)
+            elif dataset.has_masks and true.any():  # which have no unit to compare differences in
+                located.append(metrics.pixel_metrics(score, true))
             elif true.any():
                 located.append(metrics.map_metrics(difference, true, score))
     labels, predicted = torch.cat(labels).numpy(), torch.cat(predicted).numpy()
@@ -56,10 +58,7 @@ def validate(
     result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy())
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
-    names = located[0] if located else ()
-    if dataset.has_masks:  # an outline has no unit to compare a difference in
-        names = ("pixel_auroc", "pixel_auprc") if located else ()
-    for name in names:
+    for name in located[0] if located else ():
         values = np.array([values[name] for values in located])
         result[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
     return result

@@ -155,7 +155,7 @@ def history_figures(history: list[dict]) -> dict[str, Figure]:
                 points = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
                 x, y = zip(*points, strict=True) if points else ((), ())
                 label = VALIDATED.get(name, name.removeprefix(prefix))
-                axes.plot(x, y, label=label, linewidth=1)
+                axes.plot(x, y, label=label, linewidth=1, marker="." if len(x) < 2 else None)
         axes.set(title=title, xlabel="epoch")
         if kind == "losses":
             axes.set_yscale("symlog", linthresh=0.1)

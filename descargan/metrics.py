@@ -4,7 +4,7 @@ Difference maps and ground truth are (H, W), diseased minus healthy, in the unit
 [-1, 1]. Undefined values are NaN.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -14,6 +14,8 @@ from sklearn.metrics import (
     confusion_matrix,
     roc_auc_score,
 )
+
+from descargan import resampling
 
 TRUTH_THRESHOLD = 0.44195  # of |ground truth| and |difference map|: a constant of the release
 THRESHOLDS = np.linspace(0, 2, 201)[1:]
@@ -44,13 +46,15 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / total) if total else 1.0
 
 
-def dice_curve(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Dice of |score map| > threshold against the diseased pixels, for each of THRESHOLDS."""
+def dice_curve(
+    score: np.ndarray, truth: np.ndarray, thresholds: np.ndarray = THRESHOLDS
+) -> np.ndarray:
+    """Dice of |score map| > threshold against the diseased pixels, for each of ``thresholds``."""
     # Pixels over each threshold are counted from a histogram: one pass, however many thresholds.
-    bins = np.digitize(np.abs(score).ravel(), THRESHOLDS, right=True)
+    bins = np.digitize(np.abs(score).ravel(), thresholds, right=True)
     diseased = is_diseased(truth).ravel()
     over, hit = (
-        np.bincount(bins, weights, len(THRESHOLDS) + 1)[::-1].cumsum()[::-1][1:]
+        np.bincount(bins, weights, len(thresholds) + 1)[::-1].cumsum()[::-1][1:]
         for weights in (None, diseased)
     )
     total = over + diseased.sum()
@@ -68,6 +72,12 @@ def ssim(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
     return float(structural_similarity(a, b, data_range=data_range))
 
 
+def pixel_metrics(score: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """How well a score map finds the diseased pixels of an image; ``truth``: difference or mask."""
+    diseased = is_diseased(truth)
+    return {"pixel_auroc": auroc(diseased, score), "pixel_auprc": auprc(diseased, score)}
+
+
 def map_metrics(
     difference: np.ndarray, truth: np.ndarray, score: np.ndarray | None = None
 ) -> dict[str, float]:
@@ -75,12 +85,10 @@ def map_metrics(
 
     Pixels are sought by the ``score`` map, by default |difference|.
     """
-    diseased = is_diseased(truth)
     score = np.abs(difference) if score is None else score
     return {
-        "pixel_auroc": auroc(diseased, score),
-        "pixel_auprc": auprc(diseased, score),
-        "dice": dice(score > TRUTH_THRESHOLD, diseased),
+        **pixel_metrics(score, truth),
+        "dice": dice(score > TRUTH_THRESHOLD, is_diseased(truth)),
         "map_ssim": ssim(unit_range(difference), unit_range(truth), data_range=1.0),
         "map_mse": float(np.square(difference - truth).mean()),
     }
@@ -106,42 +114,28 @@ def mean(values: np.ndarray) -> float:
     return float(values.mean())
 
 
+# Of each statistic of images, that of many samples at once.
+RESAMPLED = {
+    mean: resampling.mean,
+    accuracy: resampling.accuracy,
+    kappa: resampling.kappa,
+    auroc: resampling.auroc,
+    auprc: resampling.auprc,
+}
+
+
 def with_interval(
     statistic: Callable[..., float],
     *columns: np.ndarray,
     samples: int = 1000,
     groups: np.ndarray | None = None,
 ) -> dict[str, float | int]:
-    """``statistic(*columns)`` with its bootstrap 95 % interval over the images.
+    """``statistic(*columns)``, one of RESAMPLED, with its bootstrap 95 % interval over the images.
 
     ``groups``: what images are drawn together by, such as their patients; each image by itself
     where there are none. Rows that hold NaN are left out; ``n`` counts the others.
     """
-    columns = tuple(np.asarray(column) for column in columns)
-    defined = np.all([~np.isnan(column.astype(float)) for column in columns], axis=0)
-    columns = tuple(column[defined] for column in columns)
-    n = len(columns[0])
-    if n == 0:
-        return {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
-    draws = resamples(n, samples, None if groups is None else np.asarray(groups)[defined])
-    values = np.array([statistic(*(column[draw] for column in columns)) for draw in draws])
-    values = values[~np.isnan(values)]
-    low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
-    return {"value": statistic(*columns), "low": float(low), "high": float(high), "n": n}
-
-
-def resamples(n: int, samples: int, groups: np.ndarray | None) -> Iterator[np.ndarray]:
-    """Indices of the bootstrap's samples of ``n`` images, or of the groups that they are in."""
-    rng = np.random.default_rng(0)
-    if groups is None:
-        for _ in range(samples):
-            yield rng.integers(n, size=n)
-        return
-    _, group = np.unique(groups, return_inverse=True)
-    members = np.split(np.argsort(group, kind="stable"), np.bincount(group).cumsum()[:-1])
-    for _ in range(samples):
-        drawn = rng.integers(len(members), size=len(members))
-        yield np.concatenate([members[g] for g in drawn])
+    return resampling.interval(RESAMPLED[statistic], *columns, samples=samples, groups=groups)
 
 
 def best_dice(curves: np.ndarray, groups: np.ndarray | None = None) -> dict[str, float | int]:
@@ -149,8 +143,4 @@ def best_dice(curves: np.ndarray, groups: np.ndarray | None = None) -> dict[str,
 
     ``curves`` (N, T): of each image the Dice at each threshold.
     """
-    return with_interval(
-        lambda drawn: float(curves[drawn].mean(axis=0).max()),
-        np.arange(len(curves)),
-        groups=groups,
-    )
+    return resampling.interval(resampling.highest_mean, curves, groups=groups)

@@ -78,7 +78,7 @@ class Options:
     )
     maps: Path | None = folder(
         None,
-        "maps of another method, .npy or pictures of the images' names, to test in place of "
+        "maps of another method, PNG, .npy or NIfTI of the images' names, to test in place of "
         "networks",
     )
     against: Path | None = option(
@@ -323,6 +323,11 @@ TEST_OPTIONS = frozenset(
 )
 PREDICT_OPTIONS = (TEST_OPTIONS | {"input", "axis", "slices"}) - (
     {"dataset_path", "healthy_class", "maps", "against", "visdom", "visdom_server", "visdom_port"}
+)
+# Of a test of maps from files, which needs no networks.
+MAPS_OPTIONS = frozenset(
+    {"mode", "maps", "against", "dataset", "dataset_path", "threshold", "results_dir"}
+    | {"image_size", "healthy_class", "scaling", "visdom", "visdom_server", "visdom_port"}
 )
 MODE_OPTIONS = {
     "train": frozenset(FIELDS)

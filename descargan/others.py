@@ -1,30 +1,97 @@
-"""Difference maps that another method made, as files of the images' names."""
+"""Maps that another method made, as files of the images' names: PNG, other pictures, .npy, NIfTI.
 
-from collections.abc import Sequence
+|value| says how much speaks for disease, in any unit: a difference to a healthy image is a map
+as it is, and so is any score from 0 up.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from descargan.errors import FileError
-from descargan.images import fit, read_image
+from descargan.errors import FileError, warn
+from descargan.images import fit, is_image, read_image
+from descargan.names import map_names, printable
 
-SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".nii", ".nii.gz", ".map.npy")
+PIXELS = 1000  # of each map, that thresholds are taken from
+SHARES = np.geomspace(1e-5, 1, 300)  # of the pixels over a threshold
 
 
-def read_map(folder: Path, names: Sequence[str | Path], size: int) -> np.ndarray:
-    """The map of an image that has one of the ``names`` below ``folder``, float32 (size, size).
+def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The map of each image, by the images' paths in their data set.
 
-    Values of 8 bits become 0 to 1. A map of another size is taken for one at the size of the image.
-    Raises UserError where there is none, or it cannot be read.
+    That of SPLIT/CLASS/NAME.png is SPLIT/CLASS/NAME, CLASS/NAME, NAME where no other image has it,
+    or what a test or a prediction wrote for it. Files of no image are said. Raises UserError where
+    an image has no map, or two.
     """
-    candidates = [folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
+    if not folder.is_dir():
+        raise FileError(f"{folder} is no folder: pass that of the maps to --maps")
+    by_key: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if is_image(path):
+            key = without_suffix(path.relative_to(folder).as_posix())
+            by_key.setdefault(key, []).append(path)
+    found = [
+        next((by_key.pop(key) for key in keys if key in by_key), []) for keys in keys_of(names)
+    ]
+    missing = [name for name, paths in zip(names, found, strict=True) if not paths]
+    if missing:
         raise FileError(
-            f"{folder} holds no map of {names[0]}: it needs one of each image, .npy or a picture, "
-            "by the path of the image under the data set or by its name alone"
+            f"{folder} holds no map of {len(missing)} of the {len(names)} images, the first "
+            f"{missing[0]}: it needs one of each, named as the image"
         )
-    stored = read_image(found)[:1]
-    scale = 1 / 255 if stored.dtype == np.uint8 else 1
-    values = stored.astype(np.float32) * scale
-    return fit(values, size)[0] if values.shape[1:] != (size, size) else values[0]
+    double = next((paths for paths in found if len(paths) > 1), None)
+    if double:
+        raise FileError(f"{double[0]} and {double[1]} are of one image: keep one of them")
+    if by_key:
+        number, first = sum(map(len, by_key.values())), next(iter(by_key.values()))[0]
+        warn(f"{folder}: {number} files are of no image of the split, the first {printable(first)}")
+    return [paths[0] for paths in found]
+
+
+def keys_of(names: Sequence[str]) -> list[list[str]]:
+    """What the map of each image may be called, without its suffix, the surest first."""
+    files = [name.rpartition("/")[2] for name in names]
+    whole, stems = Counter(files), Counter(map(without_suffix, files))
+    result = []
+    for name, file, of_test in zip(names, files, map_names(names), strict=True):
+        paths = [name, "/".join(name.split("/")[-2:])]
+        keys = [without_suffix(path) for path in paths]
+        keys += [without_suffix(file)] if stems[without_suffix(file)] == 1 else []
+        keys.append(without_suffix(of_test))
+        paths += [file] if whole[file] == 1 else []
+        result.append(keys + [f"{path}.map" for path in paths])  # of a prediction
+    return result
+
+
+def without_suffix(name: str) -> str:
+    """A path less its suffix; ``.nii.gz`` is one."""
+    return str(Path(name.removesuffix(".gz")).with_suffix(""))
+
+
+def read_map(path: Path, image: Path, size: int) -> np.ndarray:
+    """The map of an image as float32 (size, size); values of 8 bits become 0 to 1.
+
+    A map of the size of the image's file is padded and resized as that is. Raises UserError for
+    other sizes, and where it cannot be read or holds NaN.
+    """
+    stored = read_image(path)[:1]
+    values = stored.astype(np.float32) * (1 / 255 if stored.dtype == np.uint8 else 1)
+    if values.shape[1:] == (size, size):
+        return values[0]
+    wanted = read_image(image).shape[1:]
+    if values.shape[1:] != wanted:
+        given, asked = (f"{h} x {w}" for h, w in (values.shape[1:], wanted))
+        raise FileError(
+            f"{path} is {given} pixels, its image {asked} and --image-size {size}: "
+            "a map has the size of either"
+        )
+    return fit(values, size)[0]
+
+
+def choose_thresholds(scores: Iterable[np.ndarray]) -> np.ndarray:
+    """Thresholds for score maps of any unit: those that SHARES of all pixels lie over."""
+    rng = np.random.default_rng(0)
+    sample = [rng.choice(score.ravel(), min(score.size, PIXELS), replace=False) for score in scores]
+    return np.unique(np.quantile(np.concatenate(sample), 1 - SHARES))

@@ -1,13 +1,13 @@
 """Two tests of the same images: how far one differs from the other, with intervals of pairs."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from descargan import metrics
+from descargan import metrics, resampling
 from descargan.errors import FileError
 from descargan.names import printable
 from descargan.scores import OVERALL, PER_IMAGE, Row
@@ -44,14 +44,9 @@ def differences(
         columns = column(rows, label), column(rows, value), column(others, value)
         if np.isnan(columns).any():
             continue
-        found[name] = metrics.with_interval(partial(gap, statistic), *columns, groups=groups)
+        compared = partial(resampling.gap, metrics.RESAMPLED[statistic])
+        found[name] = resampling.interval(compared, *columns, groups=groups)
     return found
-
-
-def gap(
-    statistic: Callable[..., float], labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray
-) -> float:
-    return statistic(labels, ours) - statistic(labels, theirs)
 
 
 def column(rows: Sequence[Row], name: str) -> np.ndarray:

@@ -41,11 +41,6 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
 }
 
 
-# Where the ground truth is an outline, it has no unit to compare a difference in.
-OF_DIFFERENCES = ("dice", "map_ssim", "map_mse", "map_variance", "counterpart_mse")
-OF_DIFFERENCES += ("counterpart_ssim", "input_mse")
-
-
 class Finding(NamedTuple):
     """An image (H, W) of a split, and what a method says of it."""
 
@@ -74,31 +69,46 @@ def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) ->
 
 
 def describe_image(
-    name: str, finding: Finding, validated: float | None, reading: Reading = NO_READING
+    name: str,
+    finding: Finding,
+    validated: float | None,
+    reading: Reading = NO_READING,
+    in_unit: bool = True,
 ) -> Row:
-    """Everything measured on one image, with the two thresholds of :class:`Thresholds`."""
-    label, image, truth, healthy, difference, probability = finding
-    score = reading.score_map(difference)
-    row: Row = {"file": name, "class": label}
-    if not np.isnan(probability):
-        row |= {"predicted": int(probability > 0.5), "probability": probability}
+    """Everything measured on one image, with the two thresholds of :class:`Thresholds`.
+
+    ``in_unit``: map and ground truth are differences in the unit of the image. A mask is none.
+    """
+    score = reading.score_map(finding.difference)
+    row: Row = {"file": name, "class": finding.label}
+    if not np.isnan(finding.probability):
+        row |= {"predicted": int(finding.probability > 0.5), "probability": finding.probability}
     row["anomaly_score"] = float(score.mean())
-    if label == HEALTHY:
-        row["mse_healthy"] = float(np.square(difference).mean())
-        row["variance_healthy"] = float(difference.var())
-    elif truth.any():
-        row |= metrics.map_metrics(difference, truth, score)
+    if finding.label == HEALTHY:
+        row["mse_healthy"] = float(np.square(finding.difference).mean())
+        row["variance_healthy"] = float(finding.difference.var())
+    elif finding.truth.any():
+        row |= metrics.pixel_metrics(score, finding.truth)
         named = (("dice_validated", validated), ("dice_stored", reading.threshold))
         for key, threshold in named:
             if threshold is not None:
-                row[key] = metrics.dice(score > threshold, metrics.is_diseased(truth))
-        scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
-        row["map_variance"] = float((scaled[0] - scaled[1]).var())
-        if not np.isnan(healthy).all():
-            counterpart = image - truth
-            row["counterpart_mse"] = float(np.square(healthy - counterpart).mean())
-            row["counterpart_ssim"] = metrics.ssim(healthy, counterpart, data_range=2.0)
-        row["input_mse"] = float(np.square(truth).mean())
+                row[key] = metrics.dice(score > threshold, metrics.is_diseased(finding.truth))
+        if in_unit:
+            row |= describe_difference(finding, score)
+    return row
+
+
+def describe_difference(finding: Finding, score: np.ndarray) -> Row:
+    """What is measured where the ground truth is the difference to the healthy counterpart."""
+    _, image, truth, healthy, difference, _ = finding
+    row: Row = metrics.map_metrics(difference, truth, score)
+    scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
+    row["map_variance"] = float((scaled[0] - scaled[1]).var())
+    if not np.isnan(healthy).all():
+        counterpart = image - truth
+        row["counterpart_mse"] = float(np.square(healthy - counterpart).mean())
+        row["counterpart_ssim"] = metrics.ssim(healthy, counterpart, data_range=2.0)
+    row["input_mse"] = float(np.square(truth).mean())
     return row
 
 

@@ -11,7 +11,15 @@ from descargan.distributed import restarts
 from descargan.errors import UserError, warn
 from descargan.kinds import KINDS
 from descargan.layout import read_preparation
-from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Options, before
+from descargan.options import (
+    FIELDS,
+    FREE_OPTIONS,
+    MAPS_OPTIONS,
+    MODE_OPTIONS,
+    RECIPES,
+    Options,
+    before,
+)
 
 # What a run's weights depend on beside their sizes, and how it is tested.
 HANDED_DOWN = (
@@ -78,15 +86,21 @@ def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
                 f"--{name.replace('_', '-')} does nothing with --mode {mode}: leave it out; "
                 f"it is for --mode {others}"
             )
+        if typed.get("maps") is not None and name not in MAPS_OPTIONS:
+            raise UserError(
+                f"--{name.replace('_', '-')} does nothing with --maps, which takes no networks: "
+                "leave it out"
+            )
 
 
 def results_folder(options: Options) -> Path:
     """Where a test or a prediction writes to: a folder of the run, which no other run has.
 
-    What the networks that come with the project find goes to the current folder.
+    What the networks that come with the project find goes to the current folder, and so does what
+    is said of maps from files.
     """
     if options.maps is not None:
-        return Path("results", options.maps.name)
+        return Path("results", "maps", options.maps.resolve().name)
     if is_shipped(options.save_dir):
         return Path("results", "pretrained", options.mode)
     return options.save_dir / "results" / options.mode

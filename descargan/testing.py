@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ from descargan import CLASS_NAMES, metrics
 from descargan.dashboard import Dashboard, connected
 from descargan.data import ImageDataset, evenly_spread, warn_of_few
 from descargan.distributed import Process
+from descargan.errors import warn
 from descargan.evaluation import arrays
 from descargan.figures import (
     example_figure,
@@ -32,13 +33,11 @@ from descargan.files import naming, without_nan, write_atomically, write_json
 from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
-from descargan.others import read_map
+from descargan.others import choose_thresholds, find_maps, read_map
 from descargan.pairs import differences, read_rows
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, write_report
 from descargan.scores import (
-    OF_DIFFERENCES,
-    OVERALL,
     PER_IMAGE,
     Finding,
     Row,
@@ -55,7 +54,14 @@ from descargan.translator import Translator
 from descargan.trivial import measure_trivial
 
 EXAMPLES = 5
-Source = Callable[[ImageDataset], Iterator[Finding]]  # what a method finds in each image
+
+
+class Method(NamedTuple):
+    """What is tested."""
+
+    findings: Callable[[ImageDataset], Iterator[Finding]]  # in each image of a split, in order
+    levels: np.ndarray = metrics.THRESHOLDS  # of its score maps, among which the best is sought
+    in_unit: bool = True  # its maps are differences in the unit of the images
 
 
 @dataclass(frozen=True)
@@ -75,50 +81,48 @@ def test(options: Options, translator: Translator | None) -> Results:
     """
     dataset = ImageDataset.open(options, "test")
     warn_of_few(dataset, "test")
+    others = []
+    if options.against is not None:
+        others = read_rows(options.against, names_of(dataset))
     if translator is None:
-        source, reading = partial(findings_in, options.maps), Reading(options.threshold)
+        method, reading = method_of_maps(options.maps, dataset), Reading(options.threshold)
     else:
-        source, reading = partial(findings, translator, options), reading_of(options)
+        method, reading = Method(partial(findings, translator, options)), reading_of(options)
     validation = None
     if translator is not None and dataset.has_truth:
         validation = ImageDataset.open(options, "validate")
     with connected(options, Process()) as dashboard:
         validated = None
         if validation is not None:
-            validated = choose_threshold(source(validation), reading)
+            validated = choose_threshold(method.findings(validation), reading)
         thresholds = Thresholds(validated, reading)
-        return test_split(options, source, dataset, thresholds, dashboard)
+        seen = look_at(method, dataset, options.results_dir, thresholds)
+        return conclude(options, dataset, thresholds, seen, others, dashboard)
 
 
-def test_split(
+def conclude(
     options: Options,
-    source: Source,
     dataset: ImageDataset,
     thresholds: Thresholds,
+    seen: "Seen",
+    others: list[Row],
     dashboard: Dashboard,
 ) -> Results:
-    """Test on a split what ``source`` finds in its images."""
+    """Write, print and show what comes of what was seen in a split.
+
+    ``others``: what the test that ``--against`` names found, empty where there is none.
+    """
     results = options.results_dir
-    seen = look_at(source, dataset, results, thresholds)
     title = f"{options.dataset}: test images"
     figure = show(list(seen.examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    patients = read_patients(dataset.root, dataset.paths)
-    groups = np.array(patients) if patients else None
-    summary, trivial = measure(dataset, seen, groups)
     about = describe_test(options, dataset, thresholds)
-    found = {"metrics": summary, "trivial_maps": trivial}
-    entries = {title_of(name): entry for name, entry in summary.items()}
-    for name, measured in trivial.items():
-        entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
-    if options.against is not None:
-        others = read_rows(options.against, [row["file"] for row in seen.rows])
-        found["differences"] = differences(seen.rows, others, groups)
-        for name, entry in found["differences"].items():
-            entries[f"less {options.against}: {title_of(name)}"] = entry
+    found = measure(dataset, seen, others)
     roc = write_results(results, seen.rows, {**about, **found})
+    entries = by_title(found, options.against)
     table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
+    print(f"95 % intervals over {found['intervals_over']}")
     print_confusion(seen.rows)
     notes = [thresholds.reading.reason] if thresholds.reading.reason else []
     for note in notes:
@@ -129,7 +133,7 @@ def test_split(
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
     print(f"to look at: {page}")
     dashboard.show_results(table, figure)
-    return Results(results, summary, seen.rows)
+    return Results(results, found["metrics"], seen.rows)
 
 
 class Seen(NamedTuple):
@@ -141,22 +145,21 @@ class Seen(NamedTuple):
     examples: dict[int, Finding]
 
 
-def look_at(source: Source, dataset: ImageDataset, results: Path, thresholds: Thresholds) -> Seen:
+def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Thresholds) -> Seen:
     """Go through the images of a split, and write their difference maps."""
     with naming(results):
         results.mkdir(parents=True, exist_ok=True)
     shown = evenly_spread(dataset, EXAMPLES - 1)
-    files = map_names([dataset.name(index) for index in range(len(dataset))])
+    files = map_names(names_of(dataset))
+    in_unit = method.in_unit and not dataset.has_masks
     seen = Seen([], {}, Gallery(), {})
     with replaced_folder(results / "difference_maps") as maps:
-        for index, finding in enumerate(source(dataset)):
-            row = describe_image(dataset.name(index), finding, *thresholds)
-            if dataset.has_masks:
-                row = {name: value for name, value in row.items() if name not in OF_DIFFERENCES}
+        for index, finding in enumerate(method.findings(dataset)):
+            row = describe_image(dataset.name(index), finding, *thresholds, in_unit)
             seen.rows.append({**row, "map": files[index]})
             if finding.truth.any():
                 score = thresholds.reading.score_map(finding.difference)
-                seen.curves[index] = metrics.dice_curve(score, finding.truth)
+                seen.curves[index] = metrics.dice_curve(score, finding.truth, method.levels)
             with naming(results / "difference_maps" / files[index]):
                 np.save(maps / files[index], finding.difference)
             seen.gallery.add(describe_card(row, finding, thresholds, dataset.has_truth))
@@ -165,20 +168,39 @@ def look_at(source: Source, dataset: ImageDataset, results: Path, thresholds: Th
     return seen
 
 
-def measure(
-    dataset: ImageDataset, seen: Seen, groups: np.ndarray | None
-) -> tuple[dict[str, dict], dict[str, dict]]:
-    """The metrics of the networks' maps, and those of trivial maps where there is a truth.
+def measure(dataset: ImageDataset, seen: Seen, others: list[Row]) -> dict[str, Any]:
+    """The "metrics" of the maps, and what stands beside them.
 
-    ``groups``: the patient of each image, where they are known.
+    That are "trivial_maps" where there is a truth, and "differences" from ``others``, if any.
+    Intervals are over patients where the data set names them ("intervals_over"). The rows get their
+    Dice at the threshold that is best for all.
     """
-    summary = summarise(seen.rows, groups)
-    if not seen.curves:
-        return summary, {}
-    located = None if groups is None else groups[list(seen.curves)]
-    summary["dice_best"] = metrics.best_dice(np.stack(list(seen.curves.values())), located)
-    ordered = {name: summary[name] for name in (*PER_IMAGE, *OVERALL) if name in summary}
-    return ordered, measure_trivial(dataset, groups)
+    patients = read_patients(dataset.root, dataset.paths)
+    groups = np.array(patients) if patients else None
+    found = {"intervals_over": "images" if groups is None else "patients"}
+    located = list(seen.curves)
+    if located:
+        curves = np.stack(list(seen.curves.values()))
+        for index, dice in zip(located, curves[:, curves.mean(axis=0).argmax()], strict=True):
+            seen.rows[index]["dice_best"] = float(dice)
+    found |= {"metrics": summarise(seen.rows, groups), "trivial_maps": {}}
+    if located:
+        of_located = None if groups is None else groups[located]
+        found["metrics"]["dice_best"] = metrics.best_dice(curves, of_located)
+        found["trivial_maps"] = measure_trivial(dataset, groups)
+    if others:
+        found["differences"] = differences(seen.rows, others, groups)
+    return found
+
+
+def by_title(found: dict[str, Any], against: Path | None) -> dict[str, dict]:
+    """What :func:`measure` gives, as the lines of a table."""
+    entries = {title_of(name): entry for name, entry in found["metrics"].items()}
+    for name, measured in found["trivial_maps"].items():
+        entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
+    for name, entry in found.get("differences", {}).items():
+        entries[f"less {printable(against)}: {title_of(name)}"] = entry
+    return entries
 
 
 def describe_test(options: Options, dataset: ImageDataset, thresholds: Thresholds) -> dict:
@@ -203,15 +225,31 @@ def findings(translator: Translator, options: Options, dataset: ImageDataset) ->
             yield Finding(*values)
 
 
-def findings_in(folder: Path, dataset: ImageDataset) -> Iterator[Finding]:
+def method_of_maps(folder: Path, dataset: ImageDataset) -> Method:
+    """Another method, by its maps of the images of a split."""
+    if not dataset.has_truth:
+        warn(
+            f"{dataset.root} holds no masks in the test split, so pixels are not scored "
+            "(the synthetic data set wants --dataset Synthetic)"
+        )
+    files = find_maps(folder, names_of(dataset))
+    pairs = list(zip(files, dataset.paths, strict=True))
+    maps = (np.abs(read_map(*pair, dataset.image_size)) for pair in pairs)
+    levels = choose_thresholds(maps) if dataset.has_truth else metrics.THRESHOLDS
+    return Method(partial(findings_in, files), levels, in_unit=False)
+
+
+def findings_in(files: list[Path], dataset: ImageDataset) -> Iterator[Finding]:
     """What the maps of another method say of each image of a split, in order."""
-    files = map_names([dataset.name(index) for index in range(len(dataset))])
-    for index, path in enumerate(dataset.paths):
+    for index, (file, path) in enumerate(zip(files, dataset.paths, strict=True)):
         image, truth, label = dataset[index]
-        names = Path(dataset.name(index)).with_suffix(""), Path(files[index]).stem, path.stem
-        difference = read_map(folder, names, dataset.image_size)
+        difference = read_map(file, path, dataset.image_size)
         nothing = np.full_like(difference, np.nan)
         yield Finding(int(label), image[0].numpy(), truth[0].numpy(), nothing, difference, np.nan)
+
+
+def names_of(dataset: ImageDataset) -> list[str]:
+    return [dataset.name(index) for index in range(len(dataset))]
 
 
 @contextmanager

@@ -47,6 +47,7 @@ from descargan.logistic import logistic_step
 from descargan.models import build_networks
 from descargan.options import Options, as_json
 from descargan.reading import keep_reading
+from descargan.scores import decimals
 from descargan.steps import Batch, Terms, TrainingState, train_step
 from descargan.translator import Translator, averaged_flips
 
@@ -282,10 +283,8 @@ def print_progress(validations: list[dict]) -> None:
     print(f"{'validation':<40}{'epoch':>6} {first['epoch']:<6g}{'epoch':>6} {last['epoch']:<6g}")
     for name, value in last.items():
         if name not in ("kind", "iteration", "epoch"):
-            pair = (first.get(name), value)
-            print(
-                f"{name:<40}" + "".join("  undefined" if v is None else f"{v:12.4f}" for v in pair)
-            )
+            pair = ("undefined" if v is None else decimals(v) for v in (first.get(name), value))
+            print(f"{name:<40}" + "".join(f"{text:>12}" for text in pair))
 
 
 def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: float) -> None:

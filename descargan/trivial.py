@@ -40,7 +40,7 @@ def measure_trivial(
 
     ``groups`` of its images: see :func:`metrics.with_interval`.
     """
-    values: dict[str, list[tuple[float, float]]] = {}
+    values: dict[str, list[dict[str, float]]] = {}
     curves: dict[str, list[np.ndarray]] = {}
     located: list[bool] = []
     for images, truths, _ in load(dataset, list(torch.arange(len(dataset)).split(BATCH))):
@@ -48,18 +48,16 @@ def measure_trivial(
             located.append(bool(truth.any()))
             if not located[-1]:
                 continue
-            diseased = metrics.is_diseased(truth)
             for name, drawn in trivial_maps(image).items():
-                found = metrics.auroc(diseased, drawn), metrics.auprc(diseased, drawn)
-                values.setdefault(name, []).append(found)
+                values.setdefault(name, []).append(metrics.pixel_metrics(drawn, truth))
                 curves.setdefault(name, []).append(metrics.dice_curve(drawn, truth))
     groups = None if groups is None else groups[np.array(located)]
     measured = {}
-    for name, pairs in values.items():
-        auroc, auprc = (
-            metrics.with_interval(metrics.mean, np.array(column), groups=groups)
-            for column in zip(*pairs, strict=True)
-        )
-        dice = metrics.best_dice(np.array(curves[name]), groups)
-        measured[name] = {"pixel_auroc": auroc, "pixel_auprc": auprc, "dice_best": dice}
+    for name, found in values.items():
+        columns = {key: np.array([one[key] for one in found]) for key in found[0]}
+        measured[name] = {
+            key: metrics.with_interval(metrics.mean, column, groups=groups)
+            for key, column in columns.items()
+        }
+        measured[name]["dice_best"] = metrics.best_dice(np.array(curves[name]), groups)
     return measured

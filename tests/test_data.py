@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from descargan import data
-from descargan.data import ImageDataset
+from descargan.data import ImageDataset, warn_of_few
 from descargan.errors import UserError
 from descargan.images import fit, scale_to_range
 
@@ -341,3 +341,11 @@ def test_hidden_copies_are_passed_over_and_other_files_are_said(tmp_path, capsys
     said = capsys.readouterr().err
     assert "healthy: 1 images taken, passed over: 1 folder, 1 .txt" in said
     assert "Mac" not in said
+
+
+def test_classes_of_few_images_are_named_in_one_sentence(synthetic, capsys):
+    warn_of_few(ImageDataset("Synthetic", synthetic, "test", 64), "test")
+    said = capsys.readouterr().err
+    assert said == (
+        "warning: split 'test' holds 4 healthy and 4 diseased images: fewer than 20 say little\n"
+    )

@@ -16,7 +16,6 @@ import sys
 import tomllib
 from argparse import ArgumentParser
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import descargan
-from descargan import data, metrics
+from descargan import data
 from descargan.arguments import build_parser
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,7 +44,6 @@ SMALLER = {
     "main.py --mode test": "--visdom off",
     "main.py --mode predict": "",
 }
-RESAMPLES = 20  # of the bootstrap, in place of 1000
 
 # A block with such a line wants another machine or hours: it is held against programs and files.
 ELSEWHERE = r"(make |pip |torchrun |srun |#SBATCH |python -m (venv|descargan\.)|.*benchmark)"
@@ -87,8 +85,6 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def clone(tmp_path, monkeypatch):
     """A folder as a fresh clone is, and beside the project's files those of a user."""
     monkeypatch.chdir(tmp_path)
-    interval = partial(metrics.with_interval, samples=RESAMPLES)
-    monkeypatch.setattr(metrics, "with_interval", interval)
     monkeypatch.setattr(data, "BATCHES", 3)
     shutil.copytree(ROOT / "save_nets" / "pretrained", "save_nets/pretrained")
     rng = np.random.default_rng(0)

@@ -169,14 +169,6 @@ def test_results_on_disk_agree_with_each_other(results, synthetic):
     assert (folder / "examples.png").stat().st_size > 10_000
 
 
-@pytest.fixture
-def few_resamples(monkeypatch):
-    """Intervals of fewer samples, as they take most of the time of a test of few images."""
-    interval = partial(metrics.with_interval, samples=20)
-    monkeypatch.setattr(metrics, "with_interval", interval)
-
-
-@pytest.mark.usefixtures("few_resamples")
 def test_a_test_measures_at_the_threshold_that_was_typed(trained, synthetic, tmp_path):
     arguments = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
     arguments += ["--threshold", 0.3, "--results-dir", tmp_path, "--visdom", "off"]
@@ -195,7 +187,6 @@ def test_a_small_number_is_no_zero_in_the_table():
     assert scores.interval_text(entry) == "2.2e-05 [0.0000, 0.1235] (4 images)"
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_pictures_of_one_name_have_a_map_each(tmp_path, trained):
     for c in ("healthy", "sick"):
         (tmp_path / "test" / c).mkdir(parents=True)
@@ -217,7 +208,6 @@ def as_folder_run(trained):
     return copy
 
 
-@pytest.mark.usefixtures("few_resamples")
 def test_results_do_not_depend_on_the_batch_size(results, trained, synthetic, tmp_path):
     arguments = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
     arguments += ["--results-dir", tmp_path, "--batch-size", 1, "--visdom", "off"]

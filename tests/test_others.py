@@ -1,59 +1,211 @@
-"""Maps of any method, scored by the table that the networks' are scored by."""
+"""Maps of any method, from files, are scored by the table of a test, without networks."""
 
+import csv
 import json
+import shutil
 
+import nibabel
 import numpy as np
 import pytest
-from conftest import assert_refused, program
+from conftest import assert_refused, program, succeed
 from PIL import Image
 
 from descargan import metrics
-from descargan.errors import UserError
-from descargan.others import read_map
+
+SPOT = np.zeros((64, 64), bool)
+SPOT[40:52, 10:24] = True
+RNG = np.random.default_rng(0)
+BEST = np.round(np.where(SPOT, 200, 20) + RNG.uniform(-15, 15, (64, 64)))
+WORSE = np.round(BEST + RNG.normal(0, 80, (64, 64))).clip(0, 255)
 
 
-def test_a_map_is_found_by_the_path_of_its_image_or_by_its_name(tmp_path):
-    for i, name in enumerate(("test/sick/a.npy", "test_sick_b.npy", "c.npy")):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(tmp_path / name, np.full((8, 8), i + 0.5))
-    for i, name in enumerate("abc"):
-        names = f"test/sick/{name}", f"test_sick_{name}", name
-        np.testing.assert_array_equal(read_map(tmp_path, names, 8), i + 0.5)
+@pytest.fixture(scope="module")
+def outlined(tmp_path_factory):
+    """Images a to h: four healthy ones, then four with a mask, of two patients."""
+    root = tmp_path_factory.mktemp("outlined")
+    rows = [("file", "patient")]
+    for i, name in enumerate("abcdefgh"):
+        c = "sick" if i > 3 else "healthy"
+        write(root / "test" / c / f"{name}.png", RNG.integers(0, 256, (64, 64)))
+        if i > 3:
+            write(root / "test" / "masks" / f"{name}.png", 255 * SPOT)
+        rows.append((f"test/{c}/{name}.png", f"P{i // 2}"))
+    with (root / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return root
 
 
-def test_a_picture_of_8_bits_spans_0_to_1_and_comes_to_the_size(tmp_path):
-    Image.fromarray(np.full((40, 40), 255, np.uint8)).save(tmp_path / "a.png")
-    np.testing.assert_allclose(read_map(tmp_path, ["a"], 16), np.ones((16, 16)))
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        Image.fromarray(array.astype(np.uint8)).save(path)
+    elif path.suffix == ".npy":
+        np.save(path, array)
+    else:  # as a viewer shows it: the first voxel is the patient's right, lower end
+        nibabel.save(nibabel.Nifti1Image(array[::-1, ::-1].T.astype(np.float32), np.eye(4)), path)
 
 
-def test_a_missing_map_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="holds no map of test/sick/a"):
-        read_map(tmp_path, ["test/sick/a"], 8)
+def maps_of(folder, sick=BEST, suffix=".png", healthy=0 * BEST):
+    for name in "abcd":
+        write(folder / f"{name}{suffix}", healthy)
+    for name in "efgh":
+        write(folder / f"{name}{suffix}", sick)
+    return folder
 
 
-@pytest.fixture
-def maps(synthetic, tmp_path):
-    """The ground truth of each test image, as the maps of a method that knows it."""
-    for path in (synthetic / "test").rglob("*.npy"):
-        target = tmp_path / "oracle" / path.relative_to(synthetic)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        np.save(target, np.load(path)[1])
-    return tmp_path / "oracle"
+def arguments(outlined, maps, *more):
+    common = ["--mode", "test", "--dataset", "Folder", "--dataset-path", outlined]
+    return ["main.py", *common, "--image-size", 64, "--visdom", "off", "--maps", maps, *more]
 
 
-def test_a_method_that_knows_the_truth_finds_all_of_it(synthetic, maps, tmp_path, monkeypatch):
-    resamples = metrics.resamples
-    monkeypatch.setattr(metrics, "resamples", lambda n, _samples, groups: resamples(n, 20, groups))
-    common = ["--mode", "test", "--dataset", "Synthetic", "--dataset-path", synthetic]
-    common += ["--image-size", 64, "--maps", maps, "--results-dir", tmp_path / "out"]
-    result = program("main.py", *common, "--threshold", 0.3, "--visdom", "off")
-    assert result.returncode == 0, result.stderr
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert found["metrics"]["pixel_auroc"]["value"] == pytest.approx(1)
-    assert found["metrics"]["dice_best"]["value"] > 0.99
-    assert found["metrics"]["auroc_anomaly"]["value"] == 1
-    assert not {"accuracy", "auroc_class", "counterpart_mse"} & found["metrics"].keys()
+def score(outlined, maps, results, *more) -> dict:
+    succeed(*arguments(outlined, maps, "--results-dir", results, *more))
+    return json.loads((results / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".nii.gz"])
+def test_maps_are_scored_by_the_masks(outlined, tmp_path, suffix):
+    found = score(outlined, maps_of(tmp_path / "maps", WORSE, suffix), tmp_path / "results")
+    scores = found["metrics"]
+    assert scores["pixel_auroc"]["value"] == pytest.approx(metrics.auroc(SPOT, WORSE))
+    assert scores["pixel_auprc"]["value"] == pytest.approx(metrics.auprc(SPOT, WORSE))
+    best = metrics.dice_curve(WORSE, SPOT, np.arange(255)).max()
+    assert scores["dice_best"]["value"] == pytest.approx(best, abs=0.01)
+    assert scores["auroc_anomaly"]["value"] == 1
+    assert {"intensity", "nothing"} <= found["trivial_maps"].keys()
+
+
+def test_what_maps_do_not_say_is_not_in_the_table(outlined, tmp_path):
+    found = score(outlined, maps_of(tmp_path / "maps"), tmp_path / "results")
+    named = {"pixel_auroc", "pixel_auprc", "dice_best", "auroc_anomaly"}
+    assert found["metrics"].keys() == named | {"mse_healthy", "variance_healthy"}
     assert "confusion_matrix" not in found
-    assert (tmp_path / "out" / "report.html").is_file()
-    next((maps / "test").rglob("*.npy")).unlink()
-    assert_refused(program("main.py", *common, "--visdom", "off"), "holds no map of test/")
+    assert (tmp_path / "results" / "report.html").is_file()
+
+
+def test_a_threshold_gives_its_dice(outlined, tmp_path):
+    folder = maps_of(tmp_path / "maps", WORSE)
+    found = score(outlined, folder, tmp_path / "results", "--threshold", 150 / 255)
+    expected = metrics.dice(WORSE > 150, SPOT)
+    assert found["metrics"]["dice_stored"]["value"] == pytest.approx(expected)
+
+
+def test_a_map_of_any_unit_is_scored_alike(outlined, tmp_path):
+    for name, unit in (("a", 1e-6), ("b", -1e4)):  # a difference is read by its size
+        maps_of(tmp_path / name, unit * WORSE, ".npy")
+        score(outlined, tmp_path / name, tmp_path / f"{name} results")
+    tables = [json.loads((tmp_path / f"{n} results/metrics.json").read_text()) for n in "ab"]
+    for name in ("pixel_auroc", "pixel_auprc", "dice_best"):
+        assert tables[0]["metrics"][name] == pytest.approx(tables[1]["metrics"][name])
+
+
+def test_a_map_of_its_images_size_is_resized_as_the_image(tmp_path):
+    for name in ("healthy/a", "sick/b"):
+        write(tmp_path / "set" / "test" / f"{name}.png", RNG.integers(0, 256, (128, 96)))
+        write(tmp_path / "maps" / f"{name}.npy", np.kron(SPOT, np.ones((2, 2)))[:, 16:112])
+    write(tmp_path / "set" / "test" / "masks" / "b.png", np.kron(SPOT, np.ones((2, 2)))[:, 16:112])
+    found = score(tmp_path / "set", tmp_path / "maps", tmp_path / "results")
+    assert found["metrics"]["pixel_auroc"]["value"] > 0.999
+    assert found["metrics"]["dice_best"]["value"] > 0.99
+
+
+def test_files_of_no_image_are_said(outlined, tmp_path):
+    folder = maps_of(tmp_path / "maps")
+    write(folder / "other.png", BEST)
+    result = succeed(*arguments(outlined, folder, "--results-dir", tmp_path / "results"))
+    assert "1 files are of no image of the split, the first " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("mend", "mention"),
+    [
+        (lambda folder: write(folder / "e.npy", BEST), "are of one image"),
+        (lambda folder: write(folder / "e.png", BEST[:32]), "e.png is 32 x 64 pixels, its image"),
+        (lambda folder: (folder / "e.png").write_text("x"), "e.png cannot be read"),
+        (lambda folder: (folder / "e.png").unlink(), "no map of 1 of the 8 images, the first test"),
+        (lambda folder: folder.rename(folder.with_name("elsewhere")), "is no folder"),
+    ],
+    ids=["two for one image", "another size", "damaged", "missing", "no folder"],
+)
+def test_what_is_wrong_with_maps_is_one_sentence(outlined, tmp_path, mend, mention):
+    mend(maps_of(tmp_path / "maps"))
+    result = program(*arguments(outlined, tmp_path / "maps", "--results-dir", tmp_path / "out"))
+    assert_refused(result, mention)
+
+
+def test_nan_in_a_map_is_refused(outlined, tmp_path):
+    maps_of(tmp_path / "maps", np.where(SPOT, np.nan, BEST), ".npy")
+    assert_refused(program(*arguments(outlined, tmp_path / "maps")), "e.npy holds NaN")
+
+
+def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
+    score(outlined, maps_of(tmp_path / "a", WORSE), tmp_path / "worse")
+    more = ["--against", tmp_path / "worse"]
+    found = score(outlined, maps_of(tmp_path / "b", BEST), tmp_path / "best", *more)
+    difference = found["differences"]["pixel_auprc"]
+    expected = metrics.auprc(SPOT, BEST) - metrics.auprc(SPOT, WORSE)
+    assert difference["value"] == pytest.approx(expected)
+    assert difference["low"] == pytest.approx(expected)  # all images have the same maps
+    assert {"dice_best", "auroc_anomaly"} <= found["differences"].keys()
+
+
+def test_maps_of_a_test_are_scored_as_in_the_test(trained, synthetic, tmp_path):
+    common = ["main.py", "--mode", "test", "--dataset-path", synthetic, "--visdom", "off"]
+    succeed(*common, "--save-dir", trained, "--results-dir", tmp_path / "of networks")
+    maps = ["--dataset", "Synthetic", "--image-size", 64]
+    maps += ["--maps", tmp_path / "of networks" / "difference_maps"]
+    against = ["--against", tmp_path / "of networks"]
+    succeed(*common, *maps, *against, "--results-dir", tmp_path / "of maps")
+    differences = json.loads((tmp_path / "of maps" / "metrics.json").read_text())["differences"]
+    for name in ("pixel_auroc", "pixel_auprc", "auroc_anomaly"):
+        assert differences[name]["value"] == pytest.approx(0, abs=1e-6)
+    assert differences["dice_best"]["value"] == pytest.approx(0, abs=0.02)
+    assert "accuracy" not in differences
+
+
+def test_the_same_name_in_both_classes_needs_the_class(tmp_path, outlined):
+    for name in ("healthy", "sick"):
+        write(tmp_path / "set" / "test" / name / "0.png", RNG.integers(0, 256, (64, 64)))
+    write(tmp_path / "maps" / "0.png", BEST)
+    result = program(*arguments(tmp_path / "set", tmp_path / "maps"))
+    assert_refused(result, "holds no map of 2 of the 2 images")
+
+
+def test_a_split_without_masks_has_no_pixels_to_score_and_says_so(outlined, tmp_path):
+    shutil.copytree(outlined, tmp_path / "set", ignore=shutil.ignore_patterns("masks"))
+    more = ["--results-dir", tmp_path / "results"]
+    result = succeed(*arguments(tmp_path / "set", maps_of(tmp_path / "maps"), *more))
+    assert "no masks in the test split, so pixels are not scored" in result.stderr
+    assert "AUROC of the anomaly score" in result.stdout
+
+
+def test_a_method_that_knows_the_differences_finds_all_of_them(synthetic, tmp_path):
+    for path in (synthetic / "test").rglob("*.npy"):
+        write(tmp_path / "maps" / path.relative_to(synthetic), np.load(path)[1])
+    common = ["--dataset", "Synthetic", "--dataset-path", synthetic, "--image-size", 64]
+    common += ["--maps", tmp_path / "maps", "--results-dir", tmp_path / "out", "--visdom", "off"]
+    succeed("main.py", "--mode", "test", *common)
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]
+    assert found["pixel_auroc"]["value"] == pytest.approx(1)
+    assert found["dice_best"]["value"] > 0.99
+    assert found["auroc_anomaly"]["value"] == 1
+    assert not {"accuracy", "auroc_class", "counterpart_mse", "map_mse"} & found.keys()
+
+
+@pytest.mark.parametrize("option", [["--save-dir", "x"], ["--weights", "best"], ["--amp"]])
+def test_an_option_of_networks_does_nothing_with_maps(option):
+    result = program("main.py", "--mode", "test", "--maps", "x", *option)
+    assert_refused(result, option[0], "does nothing")
+
+
+@pytest.mark.parametrize("mode", ["train", "predict"])
+@pytest.mark.parametrize("option", ["--maps", "--against"])
+def test_other_modes_score_no_maps(mode, option):
+    result = program("main.py", "--mode", mode, option, "x")
+    assert_refused(result, option, "it is for --mode test")
+
+
+def test_results_of_maps_go_to_a_folder_of_their_name(outlined, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    succeed(*arguments(outlined, maps_of(tmp_path / "theirs")))
+    assert (tmp_path / "results" / "maps" / "theirs" / "metrics.csv").is_file()

@@ -1,14 +1,13 @@
 """The page of results: one file that shows the images in order and loads nothing."""
 
 import re
-from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from conftest import succeed
 
-from descargan import metrics, report
+from descargan import report
 from descargan.figures import roc_figure
 from descargan.options import Options
 from descargan.report import Card, Gallery, Measured, strip, write_report
@@ -87,9 +86,7 @@ def page(trained, synthetic, tmp_path_factory) -> str:
     """Of a test."""
     folder = tmp_path_factory.mktemp("report")
     arguments = ["--dataset-path", synthetic, "--save-dir", trained, "--results-dir", folder]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "with_interval", partial(metrics.with_interval, samples=20))
-        succeed("main.py", "--mode", "test", *arguments, "--visdom", "off", "--threshold", 0.2)
+    succeed("main.py", "--mode", "test", *arguments, "--visdom", "off", "--threshold", 0.2)
     return (folder / "report.html").read_text()
 
 

@@ -10,8 +10,7 @@ from conftest import succeed
 from PIL import Image
 
 from descargan import metrics
-from descargan.data import ImageDataset
-from descargan.trivial import measure_trivial, trivial_maps
+from descargan.trivial import trivial_maps
 
 SPOT = np.zeros((64, 64), bool)
 SPOT[40:52, 10:24] = True
@@ -39,24 +38,33 @@ def outlined(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(outlined, trained, tmp_path_factory) -> dict:
-    """metrics.json of a test of the outlined images."""
+def results(outlined, trained, tmp_path_factory):
+    """Of a test of the outlined images."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     shutil.copytree(trained, folder)
     for path in list(folder.iterdir()):
         path.rename(path.with_name(path.name.replace("synthetic", "folder")))
     arguments = ["--dataset-path", outlined, "--save-dir", folder, "--visdom", "off"]
-    with pytest.MonkeyPatch.context() as patch:
-        resamples = metrics.resamples
-        patch.setattr(metrics, "resamples", lambda n, _samples, groups: resamples(n, 50, groups))
-        succeed("main.py", "--mode", "test", *arguments)
-    return json.loads((folder / "results" / "test" / "metrics.json").read_text())
+    succeed("main.py", "--mode", "test", *arguments)
+    return folder / "results" / "test"
+
+
+@pytest.fixture
+def found(results) -> dict:
+    return json.loads((results / "metrics.json").read_text())
+
+
+@pytest.fixture
+def found_rows(results) -> list[dict]:
+    with (results / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_outlines_are_scored_and_differences_that_have_no_unit_are_not(found):
     assert {"pixel_auroc", "pixel_auprc", "dice_validated", "dice_best"} <= found["metrics"].keys()
     assert not {"dice", "map_mse", "map_ssim", "counterpart_mse"} & found["metrics"].keys()
     assert found["metrics"]["pixel_auprc"]["n"] == 4
+    assert found["intervals_over"] == "patients"
 
 
 def test_trivial_maps_stand_beside_them(found):
@@ -78,23 +86,12 @@ def test_trivial_maps_are_of_what_they_say():
     assert maps["centre"][32, 32] > 0.99 > 0.1 > maps["centre"][0, 0]
 
 
-def test_a_split_without_truth_has_nothing_to_measure(tmp_path, outlined):
-    shutil.copytree(outlined, tmp_path / "set", ignore=shutil.ignore_patterns("masks"))
-    assert measure_trivial(ImageDataset("Folder", tmp_path / "set", "test", 64)) == {}
-
-
-def test_images_of_a_patient_are_drawn_together():
-    """Of two patients with all images alike there are but three means."""
-    values, patients = np.array([0.0] * 9 + [1.0] * 3), np.array(["a"] * 9 + ["b"] * 3)
-    means = set()
-    for draw in metrics.resamples(12, 200, patients):
-        means.add(values[draw].mean())
-    assert means == {0.0, 0.25, 1.0}
-    together = metrics.with_interval(metrics.mean, values, groups=patients)
-    assert (together["value"], together["low"], together["high"]) == (0.25, 0, 1)
-    assert metrics.with_interval(metrics.mean, values)["high"] < 0.6
-
-
 def test_the_best_dice_is_that_of_one_threshold_for_all():
     curves = np.array([[0.9, 0.1, 0.5], [0.1, 0.9, 0.5]])
     assert metrics.best_dice(curves)["value"] == 0.5
+
+
+def test_each_image_has_its_dice_at_the_best_threshold(found_rows, found):
+    values = [float(row["dice_best"]) for row in found_rows if row["dice_best"]]
+    assert len(values) == 4
+    assert found["metrics"]["dice_best"]["value"] == pytest.approx(np.mean(values))
