@@ -141,11 +141,11 @@ def make_medical(picture: Callable[[str], str]) -> None:
     labels, boxes = ["file,patient,findings,view"], ["file,x,y,width,height"]
     for i in range(12):
         finding = ("No Finding", "Mass|Pneumonia")[i % 2]
-        picture(f"chest/{i}.png")
+        picture(f"xrays/{i}.png")
         labels.append(f"{i}.png,{i},{finding},{('AP', 'PA')[i // 2 % 2]}")
         boxes += [f"{i}.png,10,12,30,20"] * (i % 2)
-    Path("chest/labels.csv").write_text("\n".join(labels) + "\n")
-    Path("chest/boxes.csv").write_text("\n".join(boxes) + "\n")
+    Path("xrays/labels.csv").write_text("\n".join(labels) + "\n")
+    Path("xrays/boxes.csv").write_text("\n".join(boxes) + "\n")
 
 
 @each_document
