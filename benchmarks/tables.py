@@ -1,6 +1,6 @@
 """Time and memory of reading, splitting and matching a table of CheXpert's size.
 
-    python benchmarks/tables.py
+    python -m benchmarks.tables
 
 makes up a folder of 223,000 rows of 65,000 patients in a temporary folder (files without content,
 since no image is read), then selects, finds the files, splits, matches and measures the shortcuts
@@ -10,13 +10,10 @@ as prepare_chexpert.py does before it reads the first image.
 import csv
 import random
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from descargan.preparation import Options, Source, choose, divide, find_shortcuts
 from descargan.tables import collect, header_of, load_preset, with_traits
