@@ -85,7 +85,7 @@ def read_preparation(root: Path) -> dict[str, str | float | None]:
     None where it is not known, and of ``scaling`` where the images are as they were stored. Raises
     UserError where the file is damaged.
     """
-    stored = read_json(root / PREPARATION)
+    stored = read_json(root / PREPARATION) if root.is_dir() else {}
     return {name: stored.get(name) for name in ("scaling", "axis", "slices")}
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +94,7 @@ def predict(options: Options, translator: Translator) -> int:
                     continue
                 image = as_shown(picture, translator.preprocessing.scaling)
                 if is_volume(path):
-                    maps[picture.name] = result
+                    maps[picture.name] = replace(result, flow=None)  # which takes half the memory
                 else:
                     write_images(results / of_slice(name, picture.name), image, result, reading)
                 gallery.add(describe_card(rows[-1], image, result, reading))

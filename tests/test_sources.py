@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -47,8 +48,8 @@ def write_dicom(path, gain=1, **elements):
     return path
 
 
-def write_pages(path, number=3):
-    rng = np.random.default_rng(0)
+def write_pages(path, number=3, seed=0):
+    rng = np.random.default_rng(seed)
     pages = [Image.fromarray(rng.integers(0, 256, (40, 30), np.uint8)) for _ in range(number)]
     path.parent.mkdir(parents=True, exist_ok=True)
     pages[0].save(path, save_all=True, append_images=pages[1:])
@@ -256,6 +257,38 @@ def test_images_of_8_bits_are_prepared_as_they_are_and_scaled_by_the_recipe(tmp_
     assert not prepared["in_one_unit"]
     image, _, _ = ImageDataset("Folder", data, "test", 64)[0]
     assert (image.min(), image.max()) == (-1, 1)
+
+
+def test_frames_and_pages_become_images_of_one_patient(tmp_path):
+    for number in range(3):
+        for i, name in enumerate(("controls", "patients")):
+            write_pages(tmp_path / name / f"{number}.tif", 2, 2 * number + i)
+    data, _ = prepare(tmp_path)
+    with (data / "manifest.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 12
+    assert {Path(r["file"]).stem[-9:] for r in found} == {"_page-001", "_page-002"}
+    splits = {(r["source"], r["split"]) for r in found}
+    assert len(splits) == 6
+
+
+def test_patients_of_headers_have_codes_where_a_table_names_none(tmp_path):
+    lines = ["file,label"]
+    for number in range(12):
+        ids = {"PatientID": f"OKAPI-{number // 2}", "SeriesInstanceUID": f"1.2.{number}"}
+        write_dicom(tmp_path / "images" / f"{number}.dcm", 1 + number / 20, **ids)
+        lines.append(f"{number}.dcm,{number // 6}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["--table", tmp_path / "labels.csv", "--images", tmp_path / "images"]
+    arguments += ["--image-column", "file", "--healthy", "label=0", "--diseased", "label=1"]
+    arguments += ["--output", tmp_path / "out", "--image-size", 16, "--workers", 1]
+    succeed("prepare_table.py", *arguments, "--shares", 1, 1, 1)
+    with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert Counter(r["patient"] for r in found) == {f"P000{n}": 2 for n in range(1, 7)}
+    assert len({(r["patient"], r["split"]) for r in found}) == 6
+    written = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert not [p for p in written if b"OKAPI" in str(p).encode() + p.read_bytes()]
 
 
 def test_a_prediction_reads_volumes_as_those_trained_on_and_names_nobody(tmp_path):
