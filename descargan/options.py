@@ -16,7 +16,7 @@ from descargan.errors import UserError
 from descargan.kinds import KINDS
 
 # The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
-TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
+TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined", "auto")
 
 
 def option(default: object, help: str, **parsing: object) -> Any:
@@ -144,7 +144,8 @@ class Options:
     critic_filters: int = whole(32, "filters of the discriminator's first layer (default: 32)")
     translation: str = option(
         "image",
-        "what the generator draws: an image, or the change of its input (default: image)",
+        "what the generator draws: an image, or the change of its input; auto: of veil and "
+        "combined, whichever suits the images, by the classes alone (default: image)",
         choices=TRANSLATIONS,
     )
     generator_norm: str = option(
@@ -243,7 +244,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "fast": {
         "networks": "compact",
-        "translation": "veil",
+        "translation": "auto",
         "augment": True,
         "batch_size": 20,
         "critic_steps": 1,
