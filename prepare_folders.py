@@ -19,7 +19,8 @@ from descargan.cli import Parser, run
 from descargan.conversion import Item
 from descargan.errors import UserError
 from descargan.kinds import PICTURES
-from descargan.masks import find_masks
+from descargan.outlines import find_masks
+from descargan.patients import code_patients
 from descargan.preparation import (
     Source,
     add_options,
@@ -38,7 +39,8 @@ def collect(
 ) -> tuple[list[Item], list[tuple[str, str]]]:
     """The images below a folder, and what is passed over with the reason.
 
-    Raises UserError where there are none, or one tells no patient.
+    Without a pattern each file is a patient. Raises UserError where there are no images, or the
+    pattern tells no patient of one.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --healthy and --diseased")
@@ -46,13 +48,14 @@ def collect(
     if not paths:
         reasons = Counter(reason for _, reason in passed_over).most_common(3)
         found = "; passed over: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
-        types = PICTURES
-        raise UserError(f"{folder} holds no image ({types}){found if reasons else ''}")
+        raise UserError(f"{folder} holds no image ({PICTURES}){found if reasons else ''}")
     print(f"{folder}: {kinds(paths)}")
     relatives = [path.relative_to(folder).as_posix() for path in paths]
-    patients = relatives if pattern is None else [match_patient(pattern, r) for r in relatives]
     # a.png and a.jpg stay apart
-    names = unique_names(relative.replace("/", "_").replace(".", "-") for relative in relatives)
+    names = [relative.replace("/", "_").replace(".", "-") for relative in relatives]
+    patients = relatives
+    if pattern is not None:
+        patients = [match_patient(pattern, relative) for relative in relatives]
     items = [
         Item(str(path), name, patient, label)
         for path, name, patient in zip(paths, names, patients, strict=True)
@@ -90,8 +93,11 @@ def add_masks(items: list[Item], folder: Path, suffix: str, roots: tuple[Path, P
 
 def mention_same_names(items: list[Item], roots: tuple[Path, Path]) -> None:
     """Say where file names of both classes are taken for one patient."""
-    patients = [{item.patient for item in items if item.label == c} for c in (HEALTHY, DISEASED)]
-    both = len(patients[HEALTHY] & patients[DISEASED])
+    names = [
+        {Path(item.source).relative_to(root).as_posix() for item in items if item.label == c}
+        for c, root in zip((HEALTHY, DISEASED), roots, strict=True)
+    ]
+    both = len(names[HEALTHY] & names[DISEASED] & {item.patient for item in items})
     if both:
         print(
             f"{both} file names are in both {roots[0]} and {roots[1]}: each counts as one patient"
@@ -103,7 +109,10 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--healthy", type=Path, required=True, metavar="DIR", help="folder of healthy images")
     add("--diseased", type=Path, required=True, metavar="DIR", help="folder of diseased images")
-    text = "regular expression of the patient in the path (default: each image is a patient)"
+    text = (
+        "regular expression of the patient in the path (default: the patient in the header of "
+        "DICOM, else each file is a patient)"
+    )
     add("--patient", type=regular_expression, metavar="REGEX", help=text)
     text = "folder of outlines of the diseased images: 0, and anything else on the lesion"
     add("--masks", type=Path, metavar="DIR", help=text)
@@ -125,6 +134,11 @@ def main() -> None:
     diseased, more = collect(arguments.diseased, DISEASED, arguments.patient)
     refuse_contradiction(*roots)
     items = healthy + diseased
+    if arguments.patient is None:
+        items = code_patients(items)
+    # Masks lie in one folder for both classes.
+    names = unique_names(item.name for item in items)
+    items = [item._replace(name=name) for item, name in zip(items, names, strict=True)]
     if arguments.patient is None:
         mention_same_names(items, roots)
     if arguments.masks is not None:

@@ -22,13 +22,15 @@ from descargan import DISEASED
 from descargan.cli import Parser, run
 from descargan.conversion import Item
 from descargan.errors import UserError
-from descargan.masks import Box, find_masks
+from descargan.outlines import Box, find_masks
+from descargan.patients import code_patients
 from descargan.preparation import (
     Source,
     add_options,
     chosen_options,
     prepare,
     regular_expression,
+    unique_names,
 )
 from descargan.tables import (
     Preset,
@@ -95,7 +97,10 @@ def build_parser() -> Parser:
     for name in ("healthy", "diseased"):
         add(f"--{name}", nargs="+", metavar="CONDITION", help=text.format(name))
     add("--keep", nargs="+", metavar="CONDITION", help="rows to take at all (default: all)")
-    text = "column of the patient (default: each image is a patient)"
+    text = (
+        "column of the patient (default: the patient in the header of DICOM, else each image is a "
+        "patient)"
+    )
     add("--patient-column", metavar="COLUMN", help=text)
     text = "regular expression of the patient in the image column, where no column has it"
     add("--patient", type=regular_expression, metavar="REGEX", help=text)
@@ -142,6 +147,10 @@ def main() -> None:
     root = arguments.images or arguments.table[0].parent
     boxes = find_boxes(arguments, preset)
     items, left_out = collect(arguments.table, root, preset.selection, boxes)
+    if preset.selection.patient_column is None and preset.selection.patient is None:
+        items = code_patients(items)
+        names = unique_names(item.name for item in items)
+        items = [item._replace(name=name) for item, name in zip(items, names, strict=True)]
     if arguments.masks is not None:
         items = add_masks(items, root, arguments.masks, arguments.mask_suffix)
     if boxes or arguments.masks is not None:

@@ -1,16 +1,17 @@
 """The project on a CUDA GPU: does it compute the same, how fast, and what does its recipe find?
 
     python -m benchmarks.cuda --device cuda --budget 480
+    python -m benchmarks.cuda --part recipe --from benchmarks/paper-64 --budget 545
     python -m benchmarks.cuda --device cpu --tiny
 
 Four parts, or those that --part names: "checks" against the CPU, "speed", the paper's "recipe" on
 the synthetic data set at 64 x 64 by CUDA graphs and then at 256 x 256, and "compile", the speed
 under torch.compile. A part that fails is reported, and the next goes on. All that is found stands
 in OUT/cuda.json and, as tables, in OUT/cuda.md after each part; the curves of the recipe are
-written point by point.
+written point by point. ``--from`` goes on with the recipe at 64 x 64 where the run in a folder
+stopped (``benchmarks/paper_weights.py``).
 """
 
-import argparse
 import platform
 import sys
 import time
@@ -21,8 +22,9 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import cuda_checks, cuda_recipe, cuda_speed
+from benchmarks import cuda_checks, cuda_recipe, cuda_speed, paper_weights
 from descargan import __version__
+from descargan.cli import Parser, run
 from descargan.device import choose_device, speed_up_process
 from descargan.files import without_nan, write_atomically, write_json
 
@@ -35,6 +37,7 @@ class Bench(NamedTuple):
     device: torch.device
     tiny: bool
     out: Path
+    start: Path | None  # the folder of the run that the recipe goes on with
     deadline: float  # of time.monotonic()
 
     @property
@@ -142,18 +145,26 @@ def cell(value: object) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--budget", type=float, default=480, help="seconds (default: 480)")
     parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
     parser.add_argument("--tiny", action="store_true", help="as small as it runs at all")
     parser.add_argument("--out", type=Path, default=Path("cuda"), help="default: ./cuda")
-    typed = parser.parse_args()
+    parser.add_argument("--from", dest="start", type=Path, help="folder of a run to go on with")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    typed = build_parser().parse_args(arguments)
+    if typed.start:
+        paper_weights.read_curve(typed.start)  # refuses a folder without a run
     device = choose_device(typed.device)
     speed_up_process()
     typed.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(device, typed.tiny, typed.out, time.monotonic() + typed.budget)
+    deadline = time.monotonic() + typed.budget
+    bench = Bench(device, typed.tiny, typed.out, typed.start, deadline)
     found: dict[str, object] = {"about": about(bench)}
     say(str(found["about"]))
     for name in typed.part or PARTS:
@@ -166,8 +177,8 @@ def main() -> None:
         write_json(typed.out / "cuda.json", without_nan(found))
         write_atomically(typed.out / "cuda.md", as_markdown(found).encode())
     print(as_markdown(found), flush=True)
-    sys.exit(any("failed" in name for name in found))
+    return int(any("failed" in name for name in found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -116,6 +116,8 @@ def parity(device: torch.device, options: Options = SMALL) -> dict[str, dict[str
     options = replace(options, generator_reconstruction=0.0)
     reference = computed(options, cpu, exact)
     for name, precision in PRECISIONS.items():
+        if precision.tf32 and device.type != "cuda":
+            continue  # the CPU has none
         with backend(precision.tf32):
             ours = computed(replace(options, amp=precision.amp), device, torch.float32)
         found[name] = difference(ours, reference)
@@ -182,11 +184,11 @@ def resumed_difference(device: torch.device, options: Options = SMALL) -> float:
     options = replace(options, critic_steps=2)
     with backend(repeatable=True):
         whole, stopped, resumed = (one_kind(options, device) for _ in range(3))
-        expected = weights_after(whole, 8)
-        weights_after(stopped, 4)
+        expected = weights_after(whole, 4)
+        weights_after(stopped, 2)
         with resumed.on_stream():
             resumed.state.load_state_dict(copy.deepcopy(stopped.state.state_dict()))
-        return (weights_after(resumed, 4) - expected).abs().max().item()
+        return (weights_after(resumed, 2) - expected).abs().max().item()
 
 
 def graph_difference(device: torch.device, options: Options = SMALL) -> float:

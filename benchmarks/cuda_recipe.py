@@ -4,6 +4,9 @@ First at 64 x 64 with 16 + 16 filters, to the end of its 160,000 iterations if i
 256 x 256 with all filters. The validation split is read at points spread over the run: a line each
 in OUT/curve-SIZE.jsonl, with the loss terms; then the weights in half precision and a picture of
 examples. What is trained and in which order is what ``main.py`` does with the same options.
+
+With the folder of an earlier run, that at 64 x 64 alone goes on where its curve ends, from its
+weights in half precision and with a fresh Adam; the curve is continued, not begun anew.
 """
 
 import contextlib
@@ -14,13 +17,14 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from benchmarks import paper_weights
 from benchmarks.cuda_checks import backend, one_kind
 from benchmarks.cuda_speed import seconds_of_cycle, shrunk
 from benchmarks.graphs import GraphTraining
@@ -28,6 +32,7 @@ from descargan import DISEASED, metrics
 from descargan.data import ImageDataset
 from descargan.evaluation import arrays, example_batch, translate_examples, validate
 from descargan.figures import example_figure, save_figure
+from descargan.files import write_atomically
 from descargan.options import Options
 from descargan.translator import Translator
 
@@ -38,6 +43,7 @@ STRIDE = 100  # iterations between looks at the clock
 AT_THE_END = 12.0  # seconds that the last reading, weights and picture may take
 SECONDS_OF_READING = 2.0
 ITERATIONS = 160_000  # of the recipe, on the paper's 1,600 images of each class
+FRESH = "fresh Adam, from weights in half precision"
 SCRIPT = "create_synthetic_dataset.py"
 
 
@@ -45,6 +51,7 @@ class Bench(Protocol):
     device: torch.device
     tiny: bool
     out: Path
+    start: Path | None  # the folder of the run to go on with
     left: float
 
 
@@ -63,7 +70,9 @@ def cases(bench: Bench) -> list[Case]:
     paper = Options(flip="both", epochs=EPOCHS)
     small = replace(paper, image_size=64, base_filters=16, critic_filters=16)
     if bench.tiny:
-        return [Case(shrunk(replace(small, epochs=1)), (10, 2), 0.9, 1, False)]
+        return [Case(shrunk(replace(small, epochs=1)), (10, 2), 1.0, 1, False)]
+    if bench.start:
+        return [Case(small, (1600, 200), 1.0, READINGS, False)]
     return [
         Case(small, (1600, 200), 0.92, READINGS, False),
         Case(paper, (1600, 25), 1.0, 6, True),
@@ -107,17 +116,21 @@ def run_all(bench: Bench, say: Say) -> dict[str, object]:
 
 
 def run_case(case: Case, bench: Bench, root: Path, say: Say) -> dict[str, object]:
-    """One run, by graphs; without them, from its beginning, where recording fails."""
-    folder = root / str(case.options.image_size)
-    options = replace(case.options, dataset_path=folder)
+    """One run, by graphs; without them, from where it began, where recording fails."""
+    size = case.options.image_size
+    options = replace(case.options, dataset_path=root / str(size))
     images, validation = (ImageDataset.open(options, split) for split in ("train", "validate"))
     end = time.monotonic() + case.share * bench.left
-    tf32 = case.tf32 or needs_tf32(options, bench, end, say)
+    earlier = paper_weights.read_curve(bench.start) if bench.start else []
+    done = earlier[-1]["iteration"] if earlier else 0
+    tf32 = case.tf32 or needs_tf32(options, bench, ITERATIONS - done, end, say)
     for graphs in (True, False):
-        training_set, _, classes = images.__getitems__(list(range(len(images))))
-        training = GraphTraining(options, bench.device, training_set, classes, graphs)
-        run = Run(case, bench.out, training, validation, end, say)
-        say(f"{options.image_size}: {run.length} iterations, {end - time.monotonic():.0f} s")
+        training = GraphTraining.of(options, bench.device, images, graphs)
+        if bench.start:
+            with training.on_stream():
+                paper_weights.go_on(training.state, bench.start)
+        run = Run(case, bench.out, training, validation, end, say, list(earlier))
+        say(f"{size}: {done} of {run.length} iterations done, {end - time.monotonic():.0f} s")
         with backend(tf32), training.on_stream():
             try:
                 run.to_the_end()
@@ -127,18 +140,12 @@ def run_case(case: Case, bench: Bench, root: Path, say: Say) -> dict[str, object
                     raise
                 traceback.print_exc()
                 say("again, without graphs")
-    size = options.image_size
-    summary = {
-        "iterations": training.state.iteration,
-        "of": run.length,
-        "iterations a second": run.rate,
-        "graphs": len(training.recorded) if training.graphs else 0,
-        "precision": "TF32" if tf32 else "float32",
-    }
+    summary = run.summary() | {"precision": "TF32" if tf32 else "float32"}
+    training.finish()
     return {f"recipe at {size}": summary, f"curve at {size}": run.curve}
 
 
-def needs_tf32(options: Options, bench: Bench, end: float, say: Say) -> bool:
+def needs_tf32(options: Options, bench: Bench, iterations: int, end: float, say: Say) -> bool:
     """Whether float32 would not come to the end in time, and TF32 is faster."""
     if bench.device.type != "cuda":
         return False
@@ -153,12 +160,12 @@ def needs_tf32(options: Options, bench: Bench, end: float, say: Say) -> bool:
             return True
     say(f"by graphs {paces[False]:.0f} iterations a second in float32, {paces[True]:.0f} in TF32")
     seconds = end - time.monotonic() - READINGS * SECONDS_OF_READING - AT_THE_END
-    return paces[False] * seconds < ITERATIONS and paces[True] > paces[False]
+    return paces[False] * seconds < iterations and paces[True] > paces[False]
 
 
 @dataclass
 class Run:
-    """A run on its way: where it writes, and what it has read so far."""
+    """A run on its way: where it writes, and the curve, that of an earlier stretch included."""
 
     case: Case
     out: Path
@@ -166,21 +173,24 @@ class Run:
     validation: ImageDataset
     end: float  # of time.monotonic()
     say: Say
-    curve: list[dict[str, float]] = field(default_factory=list)
-    spent: float = 0.0  # seconds of training alone
+    curve: list[dict[str, float]]
+    spent: float = 0.0  # seconds of training alone, in this stretch
 
     def __post_init__(self) -> None:
         options, state = self.training.options, self.training.state
         networks = (state.averaged, state.discriminator.network)
         self.translator = Translator(*networks, self.training.device)
         self.length = options.epochs * self.training.per_epoch
+        self.begun = state.iteration
+        self.earlier = self.curve[-1]["seconds"] if self.curve else 0.0
         self.file = self.out / f"curve-{options.image_size}.jsonl"
-        self.file.unlink(missing_ok=True)
+        lines = "".join(json.dumps(point) + "\n" for point in self.curve)
+        write_atomically(self.file, lines.encode())
 
     @property
     def rate(self) -> float:
-        """Iterations a second, readings left out."""
-        return self.training.state.iteration / max(self.spent, 1e-9)
+        """Iterations a second of this stretch, readings left out."""
+        return (self.training.state.iteration - self.begun) / max(self.spent, 1e-9)
 
     @property
     def reachable(self) -> int:
@@ -188,12 +198,22 @@ class Run:
         left = max(self.end - AT_THE_END - time.monotonic(), 0)
         return min(self.length, self.training.state.iteration + int(left * self.rate))
 
+    def summary(self) -> dict[str, object]:
+        found = {
+            "iterations": self.training.state.iteration,
+            "of": self.length,
+            "iterations a second": self.rate,
+            "graphs": self.training.number_of_graphs,
+        }
+        return found | ({"gone on at": self.begun, "optimizer": FRESH} if self.begun else {})
+
     def to_the_end(self) -> None:
         """Train, and read at evenly spread points, until all is done or the time is over."""
         state = self.training.state
-        self.read()
+        self.read({"optimizer": FRESH} if self.begun else {})
         ahead = self.length if self.case.options.image_size == 64 else 0
-        due = ahead // self.case.readings
+        step = ahead // self.case.readings
+        due = step and (state.iteration // step + 1) * step
         while state.iteration < self.length and time.monotonic() < self.end - AT_THE_END:
             start = time.monotonic()
             for _ in range(min(STRIDE, self.length - state.iteration)):
@@ -202,18 +222,18 @@ class Run:
             self.spent += time.monotonic() - start
             due = due or max(self.reachable // self.case.readings, STRIDE)
             if state.iteration >= due and state.iteration < self.length:
-                self.read()
+                self.read({})
                 due += (ahead or self.reachable) // self.case.readings
         if self.curve[-1]["iteration"] < state.iteration:
-            self.read()
+            self.read({})
         self.keep()
-        self.training.finish()
 
-    def read(self) -> None:
-        """One more point of the curve. Raises RuntimeError where a loss is no longer finite."""
+    def read(self, note: dict[str, str]) -> None:
+        """One more point of the curve. Raises ArithmeticError where a loss is no longer finite."""
         terms = self.training.latest()
         start = time.monotonic()
-        point = {"iteration": self.training.state.iteration, "seconds": round(self.spent, 2)}
+        seconds = round(self.earlier + self.spent, 2)
+        point = {"iteration": self.training.state.iteration, "seconds": seconds} | note
         point |= validate(self.translator, self.validation, 50)
         point |= best_dice(self.translator, self.validation)
         point["seconds of reading"] = time.monotonic() - start
@@ -235,13 +255,7 @@ class Run:
         with contextlib.suppress(OSError):
             save_figure(example_figure(columns, title), self.out / f"examples-{size}.png")
         if size == 64:
-            names = ("generator", "discriminator")
-            for name, weights in zip(names, self.training.state.weights(), strict=True):
-                torch.save(halved(weights), self.out / f"{name}-{size}.pt")
-
-
-def halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+            paper_weights.write(self.training.state, self.out)
 
 
 def best_dice(translator: Translator, dataset: ImageDataset) -> dict[str, float]:

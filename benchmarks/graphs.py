@@ -99,9 +99,11 @@ class GraphTraining:
         self.epoch, self.batches = -1, []
 
     @classmethod
-    def of(cls, options: Options, device: torch.device, dataset: ImageDataset) -> "GraphTraining":
+    def of(
+        cls, options: Options, device: torch.device, dataset: ImageDataset, graphs: bool = True
+    ) -> "GraphTraining":
         images, _, classes = dataset.__getitems__(list(range(len(dataset))))
-        return cls(options, device, images, classes)
+        return cls(options, device, images, classes, graphs)
 
     def on_stream(self) -> AbstractContextManager:
         return torch.cuda.stream(self.stream) if self.stream else nullcontext()
@@ -138,6 +140,11 @@ class GraphTraining:
         recorded = self.recorded[kind]
         recorded.chosen.copy_(chosen)
         recorded.graph.replay()
+
+    @property
+    def number_of_graphs(self) -> int:
+        """Kinds of iteration that are replayed by now."""
+        return sum(recorded is not None for recorded in self.recorded.values())
 
     def record(self, kind: Kind, chosen: Tensor) -> Recorded:
         """The graph of an iteration, which recording does not run.

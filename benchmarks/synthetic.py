@@ -19,6 +19,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.baselines import Explain, Explanation
 from benchmarks.baselines.trivial import MAPS
-from descargan import DISEASED, testing
+from descargan import DISEASED, scores, testing
 from descargan.checkpoints import Run, read_weights, write_file
 from descargan.data import ImageDataset
 from descargan.device import speed_up_process
@@ -51,6 +52,15 @@ COLUMNS = {
     "counterpart_mse": "MSE to true counterpart",
     "mse_healthy": "MSE(a_h, r_h)",
     "accuracy": "class accuracy",
+}
+# Names of methods in words, as the tables and the figure have them.
+TITLES = {
+    "fast": "DeScarGAN, fast recipe",
+    "deformation": "DeScarGAN, deformation recipe",
+    "paper": "DeScarGAN, the paper's recipe",
+    "va_gan": "VA-GAN style",
+    "saliency": "saliency of a classifier",
+    "vae": "variational autoencoder",
 }
 SHOWN = 4
 
@@ -96,19 +106,16 @@ def evaluate(
 ) -> None:
     """Metrics and maps of a method, in the form of main.py's test."""
     torch.manual_seed(0)
-    threshold = testing.choose_threshold(explained(explain, validation))
+    threshold = scores.choose_threshold(explained(explain, validation))
     maps = folder / "results" / "difference_maps"
     maps.mkdir(parents=True, exist_ok=True)
     rows, files = [], maps_of(dataset)
     for index, finding in enumerate(explained(explain, dataset)):
-        rows.append(testing.describe_image(dataset.name(index), finding, threshold))
+        rows.append(scores.describe_image(dataset.name(index), finding, threshold))
         np.save(maps / files[index], finding.difference)
-    summary = testing.summarise(rows)
-    if np.isnan(rows[0]["probability"]):
-        for name in ("accuracy", "kappa"):
-            del summary[name]
+    summary = scores.summarise(rows)
     write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))
-    testing.print_table({testing.title_of(n): testing.interval_text(v) for n, v in summary.items()})
+    testing.print_table({scores.title_of(n): scores.interval_text(v) for n, v in summary.items()})
 
 
 def maps_of(dataset: ImageDataset) -> list[str]:
@@ -116,7 +123,7 @@ def maps_of(dataset: ImageDataset) -> list[str]:
     return map_names([dataset.name(index) for index in range(len(dataset))])
 
 
-def explained(explain: Explain, dataset: ImageDataset) -> Iterator[testing.Finding]:
+def explained(explain: Explain, dataset: ImageDataset) -> Iterator[scores.Finding]:
     """What a method finds in each image of a split."""
     for index in torch.arange(len(dataset)).split(10):
         images, truth, classes = dataset.__getitems__(index)
@@ -126,7 +133,7 @@ def explained(explain: Explain, dataset: ImageDataset) -> Iterator[testing.Findi
         probability = probability if said.probability is None else said.probability
         columns = [x[:, 0].numpy() for x in (images, truth, healthy, said.difference)]
         for values in zip(classes.tolist(), *columns, probability.tolist(), strict=True):
-            yield testing.Finding(*values)
+            yield scores.Finding(*values)
 
 
 def report(data: Path, out: Path, figure: Path) -> None:
@@ -134,6 +141,7 @@ def report(data: Path, out: Path, figure: Path) -> None:
     methods: dict[str, list[Path]] = {}
     for path in sorted(out.glob("*-*/results*/metrics.json")):
         name = path.parents[1].name.rpartition("-")[0]
+        name = TITLES.get(name, name)
         name += " (best on validation)" if path.parent.name == "results-best" else ""
         methods.setdefault(name, []).append(path)
     print("| method | seeds | minutes | " + " | ".join(COLUMNS.values()) + " |")
@@ -199,7 +207,8 @@ def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> N
     images, truth, _ = dataset.__getitems__(chosen)
     columns = {"image": images[:, 0].numpy(), "ground truth": truth[:, 0].numpy()}
     for name, paths in methods.items():
-        if paths[0].parent.name == "results" and "," not in name and name != "zeros":
+        variant = "," in name and name not in TITLES.values()
+        if paths[0].parent.name == "results" and not variant and name != "zeros":
             maps = paths[0].parent / "difference_maps"
             files = maps_of(dataset)
             columns[name] = np.stack([np.load(maps / files[i]) for i in chosen])
@@ -212,7 +221,7 @@ def draw(methods: dict[str, list[Path]], dataset: ImageDataset, path: Path) -> N
             colours = "gray" if name == "image" else "RdBu_r"
             axes.imshow(array, cmap=colours, vmin=-limit, vmax=limit)
             if r == 0:
-                axes.set_title(name, fontsize=8)
+                axes.set_title(textwrap.fill(name, 16), fontsize=8)
     save_figure(figure, path)
 
 

@@ -72,12 +72,12 @@ def run_training(options: Options) -> TrainingResult:
 
 
 def run_test(options: Options) -> Results:
-    """Test the networks of a run."""
+    """Test the networks of a run, or maps of another method."""
     from descargan.testing import test
 
     speed_up_process(options.tf32)
     with enough_memory():
-        return test(options, Translator.of(options))
+        return test(options, Translator.of(options) if options.maps is None else None)
 
 
 def run_prediction(options: Options) -> None:

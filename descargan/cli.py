@@ -1,6 +1,7 @@
 """What the command lines share: a parser whose errors are one sentence, and value types."""
 
 import argparse
+import io
 import math
 import signal
 import sys
@@ -25,6 +26,9 @@ def run(main: Callable[[], int | None]) -> int:
 
     Ctrl-C and SIGTERM unwind it, so that temporary files go, and give 130 and 143.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         return main() or 0

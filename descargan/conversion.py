@@ -1,18 +1,23 @@
-"""One image of any source to one file of a prepared data set, and its mask beside it."""
+"""One file of any kind to pictures of a prepared data set, and their masks beside them."""
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from descargan import DISEASED, HEALTHY
+from descargan import HEALTHY
 from descargan.errors import UserError
 from descargan.files import naming
-from descargan.images import fit, read_image
-from descargan.masks import Box, draw_boxes, fit_mask, read_mask
+from descargan.images import fit, read_slices
+from descargan.masks import fit_mask, read_mask, read_masks
+from descargan.outlines import Box, draw_boxes
+from descargan.scaling import common_range, intensity_range, quantise, scale
+from descargan.sources import Span
+from descargan.volumes import is_volume
 
 MASKS = "masks"  # folder beside the two class folders
 
@@ -30,83 +35,145 @@ class Item(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where an item goes."""
+    """Where an item goes, and the range of its intensities that its DICOM series has."""
 
     item: Item
     split: str
     folder: str
+    span: Span | None = None
 
 
 class Outcome(NamedTuple):
-    """What came of an item: the problem, if there is one, or what was seen on the way."""
+    """What came of a picture: the problem of its file, or what was seen on the way."""
 
     problem: str | None = None
-    digest: bytes = b""  # of the pixels as they were read
+    name: str = ""  # of the slice, frame or page; empty where the file holds one picture
+    digest: bytes = b""  # of the pixels as they were read; none of a constant picture
     coloured: bool = False
     mask: str | None = None  # "written", "vanished" or None
+    unit: str | None = None  # whose range it was scaled by: "own" or "shared"; None: as stored
 
 
-def to_eight_bits(image: np.ndarray) -> np.ndarray:
-    """An image of any depth as uint8 of the same shape, stretched by its extremes."""
-    if image.dtype == np.uint8:
-        return image
-    image = image.astype(np.float64)  # float32 has no room for the range of a no-data value
-    low, high = image.min(), image.max()
-    return np.rint((image - low) * (255 / (high - low if high > low else 1))).astype(np.uint8)
+class Form(NamedTuple):
+    """What images are read as and written as."""
+
+    size: int
+    kind: str  # png (8 bits) or npy (float32)
+    scaling: str  # to 8 bits: one of descargan.scaling.SCALINGS
+    axis: str  # of volumes: one of descargan.volumes.AXES
+    body_share: float  # of volumes: see descargan.volumes.slices
 
 
-def convert(plan: Plan, root: Path, output: Path, size: int, kind: str) -> Outcome:
-    """Read, square, resize and write an image and its mask below ``root``.
+def to_unit(
+    images: list[np.ndarray], form: Form, span: Span | None
+) -> tuple[list[np.ndarray], str | None]:
+    """The pictures (1, H, W) of one file as they are written, and whose range they were scaled by.
 
-    ``kind``: png (8 bits) or npy (float32). Raises FileError where a file cannot be written; it
-    names the place below ``output``, which ``root`` is to become.
+    Pictures of 8 bits stay as they are. The others share one range where the file holds several,
+    or its series has the range ``span``: it takes them to 8 bits, or in float32 to [-1, 1]. A
+    single picture is taken to 8 bits by its own range; in float32 it keeps its values.
+    """
+    if all(image.dtype == np.uint8 for image in images):
+        return images, None
+    if span is None and len(images) > 1:
+        span = common_range(images, form.scaling)
+    if span is not None:
+        scaled = scale if form.kind == "npy" else quantise
+        return [scaled(image, *span) for image in images], "shared"
+    if form.kind == "npy":
+        return images, None
+    return [quantise(image, *intensity_range(image, form.scaling)) for image in images], "own"
+
+
+def convert(plan: Plan, root: Path, output: Path, form: Form) -> list[Outcome]:
+    """Read, square, resize and write the pictures of a file and their masks below ``root``.
+
+    Raises FileError where a file cannot be written; it names the place below ``output``, which
+    ``root`` is to become.
     """
     item = plan.item
     try:
-        image = read_image(Path(item.source))[:1]
-        mask = read_outline(item, image.shape[-2:])
+        slices = list(read_slices(Path(item.source), form.axis, form.body_share))
+        if not slices:
+            raise UserError(f"{item.source} holds no slice that is taken")
+        images = [one.image[:1] for one in slices]
+        masks = read_outlines(item, [one.name for one in slices], images, form.axis)
+        shown, unit = to_unit(images, form, plan.span)
         with np.errstate(all="ignore"):
-            fitted = fit(image if kind == "npy" else to_eight_bits(image), size)
-        if not np.isfinite(fitted).all():
-            raise UserError(
-                f"{item.source} holds values from {image.min():g} to {image.max():g}, which "
-                "overflow when it is resized: replace the no-data value"
-            )
+            fitted = [fit(image, form.size) for image in shown]
+        if not all(np.isfinite(image).all() for image in fitted):
+            raise UserError(f"{item.source} holds values that overflow when it is resized")
     except UserError as error:
-        return Outcome(problem=str(error))
-    name = f"{plan.split}/{plan.folder}/{item.name}.{kind}"
-    with naming(output / name):
-        write_image(fitted, root / name)
-    outlined = None
-    if mask is not None and item.label == DISEASED:
-        small = fit_mask(mask, size)
-        outlined = "vanished"
-        if small.any():
-            outlined = "written"
-            name = f"{plan.split}/{MASKS}/{item.name}.png"
-            with naming(output / name):
-                write_image(np.uint8(255) * small[None], root / name)
+        return [Outcome(problem=str(error))]
+    coloured = is_coloured(Path(item.source))
+    outcomes = []
+    for (name, _), image, small, mask in zip(slices, images, fitted, masks, strict=True):
+        file = picture_name(item, name)
+        path = f"{plan.split}/{plan.folder}/{file}.{form.kind}"
+        with naming(output / path):
+            write_image(small, root / path)
+        outlined = write_mask(mask, root, output, f"{plan.split}/{MASKS}/{file}.png", form.size)
+        outcomes.append(Outcome(None, name, digest_of(image), coloured, outlined, unit))
+    return outcomes
+
+
+def picture_name(item: Item, name: str) -> str:
+    """The name of the output of the picture ``name`` of a file."""
+    return f"{item.name}_{name}" if name else item.name
+
+
+def digest_of(image: np.ndarray) -> bytes:
+    if image.min() == image.max():
+        return b""
     digest = hashlib.blake2b(f"{image.shape} {image.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image))
-    return Outcome(None, digest.digest(), is_coloured(Path(item.source)), outlined)
+    return digest.digest()
 
 
-def read_outline(item: Item, shape: tuple[int, int]) -> np.ndarray | None:
-    """The mask of an item, bool of ``shape``. Raises UserError where it does not fit the image."""
-    if item.outline is None:
+def write_mask(
+    mask: np.ndarray | None, root: Path, output: Path, path: str, size: int
+) -> str | None:
+    """Write a mask that is not empty; "written", or "vanished" where its lesion is too small."""
+    if mask is None or not mask.any():
         return None
+    small = fit_mask(mask, size)
+    if not small.any():
+        return "vanished"
+    with naming(output / path):
+        write_image(np.uint8(255) * small[None], root / path)
+    return "written"
+
+
+def read_outlines(
+    item: Item, names: list[str], images: list[np.ndarray], axis: str
+) -> list[np.ndarray | None]:
+    """The masks of the pictures of an item, bool of their shapes.
+
+    Raises UserError where they do not fit, or outline a lesion in a healthy image.
+    """
+    shapes = [image.shape[-2:] for image in images]
+    if item.outline is None:
+        return [None] * len(images)
     if not isinstance(item.outline, str):
         try:
-            return draw_boxes(list(item.outline), *shape)
+            return [draw_boxes(list(item.outline), *shape) for shape in shapes]
         except UserError as error:
             raise UserError(f"{item.source}: {error}") from None
-    mask = read_mask(Path(item.outline))
-    if mask.shape != tuple(shape):
-        sizes = " and ".join(f"{height} x {width}" for height, width in (mask.shape, shape))
-        raise UserError(f"{item.outline} and {item.source} differ in size: {sizes} pixels")
-    if item.label == HEALTHY and mask.any():
-        raise UserError(f"{item.outline} outlines a lesion in an image of the healthy class")
-    return mask
+    path = Path(item.outline)
+    if is_volume(path):
+        found = read_masks(path, axis)
+        masks = [found.get(name) for name in names] if names != [""] else list(found.values())
+    else:
+        masks = [read_mask(path)] * len(images)
+    if len(masks) != len(images) or any(mask is None for mask in masks):
+        raise UserError(f"{path} has other slices than {item.source}")
+    for mask, shape in zip(masks, shapes, strict=True):
+        if mask.shape != tuple(shape):
+            sizes = " and ".join(f"{height} x {width}" for height, width in (mask.shape, shape))
+            raise UserError(f"{path} and {item.source} differ in size: {sizes} pixels")
+        if item.label == HEALTHY and mask.any():
+            raise UserError(f"{path} outlines a lesion in an image of the healthy class")
+    return masks
 
 
 def write_image(array: np.ndarray, path: Path) -> None:
@@ -124,7 +191,8 @@ def write_image(array: np.ndarray, path: Path) -> None:
 def is_coloured(path: Path) -> bool:
     """Whether a picture has colours that reading it as grey drops; grey stored as RGB has none."""
     try:
-        with Image.open(path) as picture:
+        # Of odd tags, say: reading the image tells what is wrong.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
             if picture.mode[:1] in "1LIF":
                 return False
             picture.draft("RGB", (64, 64))  # JPEG: decode no more than is needed

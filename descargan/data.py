@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from descargan import DISEASED, HEALTHY
-from descargan.errors import FileError, UserError
+from descargan import CLASS_NAMES, DISEASED, HEALTHY
+from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
 from descargan.kinds import KINDS
-from descargan.layout import find_images, find_masks
+from descargan.layout import find_images, find_masks, is_in_one_unit
 from descargan.masks import fit_mask, read_mask
 from descargan.options import Options
 from descargan.scaling import intensity_range, scale
 
 STORED_RANGE = 1.5  # prepared images within +- this keep the unit of their pair
 CACHE_BYTES = 2 << 30
+FEW = 20  # images of a class in a split
 BATCHES = 200  # of an epoch in which images are drawn with replacement
 SAMPLES, SAMPLE_BYTES = 16, 4096  # of a file, for its fingerprint
 
@@ -47,6 +48,7 @@ class ImageDataset(Dataset):
         self.paths, classes = find_images(root, split, self.kind, healthy_class)
         self.classes = torch.tensor(classes)
         self.root = self.paths[0].parents[2]
+        self.in_one_unit = not self.kind.prepared and is_in_one_unit(root, scaling)
         # Training never sees an outline.
         wanted = split != "train" and not self.kind.prepared
         self.masks = find_masks(root, split, self.paths) if wanted else {}
@@ -93,7 +95,7 @@ class ImageDataset(Dataset):
                 array = np.concatenate([array, np.zeros_like(array)])
             return array
         image = fit(array[:1], size)
-        if self.scaling != "minmax":
+        if self.scaling != "minmax" and not self.in_one_unit:
             image = scale(image, *intensity_range(array[:1], self.scaling))
         if not self.has_masks:
             return image
@@ -124,6 +126,9 @@ class ImageDataset(Dataset):
         images, truth = stored[:, :1].float(), stored[:, 1:].float()
         if not truth.numel():
             truth = torch.zeros_like(images)
+        if self.in_one_unit:
+            images = images * (2 / 255) - 1 if stored.dtype == torch.uint8 else images
+            return images.clamp(-1, 1), truth, self.classes[index]
         if self.scaling != "minmax" and not self.kind.prepared:
             return images, truth, self.classes[index]
         slope, offset = range_scaling(images)
@@ -162,6 +167,14 @@ class ImageDataset(Dataset):
                     file.seek(start)
                     digest.update(file.read(SAMPLE_BYTES))
         return digest.hexdigest()
+
+
+def warn_of_few(dataset: ImageDataset, split: str) -> None:
+    """Name the classes of which a split holds few images."""
+    for c, name in enumerate(CLASS_NAMES):
+        number = int((dataset.classes == c).sum())
+        if number < FEW:
+            warn(f"split '{split}' holds {number} {name} images: fewer than {FEW} say little")
 
 
 def random_flips(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:

@@ -70,6 +70,20 @@ def read_identity(path: Path) -> Identity:
     return Identity(*(str(header.get(name) or "").strip() for name in IDENTITY))
 
 
+def identity_of(path: Path) -> Identity | None:
+    """The ids in the header of a file; None where it is no DICOM, or too broken to have one.
+
+    Raises UserError where pydicom is not installed.
+    """
+    try:
+        with path.open("rb") as file:
+            return read_identity(path) if is_dicom(file.read(HEAD)) else None
+    except UserError:
+        raise
+    except Exception:  # decoders raise anything on broken files, which reading the image reports
+        return None
+
+
 def read_frames(path: Path, single: bool = False) -> Iterator[np.ndarray]:
     """The frames (H, W), uint8 or float32, of a DICOM file.
 

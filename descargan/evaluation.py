@@ -56,7 +56,10 @@ def validate(
     result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy())
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
-    for name in located[0] if located else ():
+    names = located[0] if located else ()
+    if dataset.has_masks:  # an outline has no unit to compare a difference in
+        names = ("pixel_auroc", "pixel_auprc") if located else ()
+    for name in names:
         values = np.array([values[name] for values in located])
         result[name] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
     return result

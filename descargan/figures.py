@@ -119,7 +119,7 @@ def overlay(image: np.ndarray, difference: np.ndarray) -> np.ndarray:
 
 def roc_figure(labels: np.ndarray, scores: dict[str, np.ndarray]) -> Figure:
     """ROC curves of image-level scores, with their areas."""
-    figure = Figure(figsize=(5, 5), layout="constrained")
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for name, values in scores.items():
@@ -132,39 +132,54 @@ def roc_figure(labels: np.ndarray, scores: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def history_figure(history: list[dict]) -> Figure:
-    """The loss terms of a run, and the shares of its validation, over its epochs.
+HISTORY = {
+    "Critic and classifier": ("losses", "critic/"),
+    "Generator": ("losses", "generator/"),
+    "Validation": ("validation", ""),
+}
+
+
+def history_figures(history: list[dict]) -> dict[str, Figure]:
+    """The loss terms of a run, and the shares of its validation, over its epochs, by title.
 
     ``history``: the records of the run; a curve is a name that occurs in them.
     """
-    groups = {
-        "Critic and classifier": ("losses", "critic/"),
-        "Generator": ("losses", "generator/"),
-        "Validation": ("validation", ""),
-    }
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, (kind, prefix)) in zip(figure.subplots(1, 3), groups.items(), strict=True):
+    figures = {}
+    for title, (kind, prefix) in HISTORY.items():
         records = [record for record in history if record["kind"] == kind]
-        names = dict.fromkeys(name for record in records for name in record)
-        for name in names:
+        figure = Figure(figsize=(4.5, 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for name in dict.fromkeys(name for record in records for name in record):
             if is_curve(name, prefix):
                 points = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
                 x, y = zip(*points, strict=True) if points else ((), ())
-                axes.plot(x, y, label=name.removeprefix(prefix), linewidth=1)
+                label = VALIDATED.get(name, name.removeprefix(prefix))
+                axes.plot(x, y, label=label, linewidth=1)
         axes.set(title=title, xlabel="epoch")
-        if axes.lines:
-            axes.legend(fontsize=7)
         if kind == "losses":
             axes.set_yscale("symlog", linthresh=0.1)
-    return figure
+        if axes.lines:
+            axes.legend(fontsize=8)
+            figures[title] = figure
+    return figures
+
+
+VALIDATED = {
+    "accuracy": "class accuracy",
+    "kappa": "Cohen's kappa",
+    "choice": "choice",
+    "auroc_anomaly": "AUROC of the anomaly score",
+    "pixel_auprc": "pixel AUPRC",
+    "dice": "Dice",
+}
 
 
 def is_curve(name: str, prefix: str) -> bool:
     """Whether a number of the history is drawn: a loss term, or a share or score of validation."""
     if prefix:
         return name.startswith(prefix) and not name.endswith(("total", "gradient norm"))
-    return name in ("accuracy", "kappa", "choice", "auroc_anomaly", "pixel_auprc", "dice")
+    return name in VALIDATED
 
 
 def as_array(figure: Figure, dpi: float) -> np.ndarray:

@@ -25,10 +25,10 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o644)
             file.write(content)
             file.flush()
             os.fsync(handle)
+        Path(temporary).chmod(0o644)
         if previous is not None and path.exists():
             path.replace(previous)
         Path(temporary).replace(path)

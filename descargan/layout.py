@@ -4,14 +4,16 @@ ROOT/{train,validate,test}/{healthy class, other class}/image files, and masks/ 
 classes where there are outlines; folder names in any case.
 """
 
+import csv
 from collections import Counter
 from pathlib import Path
 
 from descargan import DISEASED, HEALTHY
 from descargan.errors import FileError, UserError, warn
+from descargan.files import read_json
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
-from descargan.names import ENDINGS, PREDICTIONS
+from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
 from descargan.scanning import is_hidden, scan
 
 HEALTHY_NAMES = frozenset(
@@ -19,6 +21,8 @@ HEALTHY_NAMES = frozenset(
     | {"normal", "normals", "no finding", "no findings"}
 )
 MASKS = "masks"
+PREPARATION = "preparation.json"  # how a data set was made, in its folder
+MANIFEST = "manifest.csv"
 
 
 def find_images(
@@ -75,6 +79,39 @@ def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:
     return masks
 
 
+def read_preparation(root: Path) -> dict[str, str | float | None]:
+    """How the images of a data set were made of their files: options that its training takes over.
+
+    None where it is not known, and of ``scaling`` where the images are as they were stored. Raises
+    UserError where the file is damaged.
+    """
+    stored = read_json(root / PREPARATION)
+    return {name: stored.get(name) for name in ("scaling", "axis", "slices")}
+
+
+def is_in_one_unit(root: Path, scaling: str) -> bool:
+    """Whether the images of a data set were brought to one unit by ``scaling`` in its preparation.
+
+    Then black is -1, white is 1, and scaling each image anew would take slices of a volume apart.
+    """
+    stored = read_json(root / PREPARATION)
+    return bool(stored.get("in_one_unit")) and stored.get("scaling") == scaling
+
+
+def read_patients(root: Path, images: list[Path]) -> list[str]:
+    """The patient of each image, by the ``manifest.csv`` of a prepared data set.
+
+    Empty where there is none, or where it does not name every image with a patient.
+    """
+    try:
+        with (root / MANIFEST).open(newline="", encoding="utf-8") as file:
+            patients = {row["file"]: row["patient"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError):
+        return []
+    found = [patients.get(printable(path.relative_to(root).as_posix())) for path in images]
+    return found if all(found) else []
+
+
 def find_files(source: Path) -> list[Path]:
     """A file itself, or the images below a folder, without what earlier predictions left there.
 
@@ -84,8 +121,9 @@ def find_files(source: Path) -> list[Path]:
         return [source]
     found, passed_over = scan(source) if source.is_dir() else ([], [])
     if (source / PREDICTIONS).is_file():
-        results = [path for path in found if path.name.endswith(ENDINGS)]
-        found = [path for path in found if not path.name.endswith(ENDINGS)]
+        endings = ENDINGS + VOLUME_ENDINGS
+        results = [path for path in found if path.name.endswith(endings)]
+        found = [path for path in found if not path.name.endswith(endings)]
         passed_over += [(path, "result of a prediction") for path in results]
     if passed_over:
         reasons = Counter(reason for _, reason in passed_over).most_common()

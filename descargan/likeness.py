@@ -19,6 +19,7 @@ from torch import Tensor
 from descargan.data import ImageDataset, load
 from descargan.errors import FileError
 from descargan.files import write_atomically
+from descargan.images import scale_to_range
 
 CELLS = 4  # the image is described in so many rows and columns of cells
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -37,7 +38,7 @@ class Likeness:
     limit: float
 
     def is_unlike(self, images: Tensor) -> list[bool]:
-        """Whether each image of (B, 1, S, S) in [-1, 1] is unlike those trained on."""
+        """Whether each image of (B, 1, S, S) is unlike those trained on."""
         return (self.distance(describe(images)) > self.limit).tolist()
 
     def distance(self, described: np.ndarray) -> np.ndarray:
@@ -47,12 +48,12 @@ class Likeness:
 
 
 def describe(images: Tensor) -> np.ndarray:
-    """Images (B, 1, S, S) in [-1, 1] in a few numbers (B, D).
+    """Images (B, 1, S, S) of any range in a few numbers (B, D), which do not depend on the range.
 
     Of each cell the mean, and the logarithm of the mean step between neighbours at two scales; of
     the whole image some quantiles.
     """
-    images = images.detach().cpu().float()
+    images = scale_to_range(images.detach().cpu().float())
     described = [F.adaptive_avg_pool2d(images, CELLS).flatten(1)]
     for scale in SCALES:
         coarse = F.avg_pool2d(images, scale)
@@ -65,7 +66,7 @@ def describe(images: Tensor) -> np.ndarray:
 def fit_likeness(training: Iterable[Tensor], validation: Iterable[Tensor]) -> Likeness:
     """What training images have in common, and how far images not trained on may be from it.
 
-    Both are batches (B, 1, S, S) in [-1, 1]. The fewer validation images, the wider the margin.
+    Both are batches (B, 1, S, S). The fewer validation images, the wider the margin.
     """
     known = np.concatenate([describe(images) for images in training])
     spread = np.maximum(known.std(axis=0), LEAST_SPREAD)

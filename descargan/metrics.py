@@ -4,7 +4,7 @@ Difference maps and ground truth are (H, W), diseased minus healthy, in the unit
 [-1, 1]. Undefined values are NaN.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -107,11 +107,15 @@ def mean(values: np.ndarray) -> float:
 
 
 def with_interval(
-    statistic: Callable[..., float], *columns: np.ndarray, samples: int = 1000
+    statistic: Callable[..., float],
+    *columns: np.ndarray,
+    samples: int = 1000,
+    groups: np.ndarray | None = None,
 ) -> dict[str, float | int]:
     """``statistic(*columns)`` with its bootstrap 95 % interval over the images.
 
-    Rows that hold NaN are left out; ``n`` counts the others.
+    ``groups``: what images are drawn together by, such as their patients; each image by itself
+    where there are none. Rows that hold NaN are left out; ``n`` counts the others.
     """
     columns = tuple(np.asarray(column) for column in columns)
     defined = np.all([~np.isnan(column.astype(float)) for column in columns], axis=0)
@@ -119,9 +123,34 @@ def with_interval(
     n = len(columns[0])
     if n == 0:
         return {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
-    rng = np.random.default_rng(0)
-    draws = (rng.integers(n, size=n) for _ in range(samples))
+    draws = resamples(n, samples, None if groups is None else np.asarray(groups)[defined])
     values = np.array([statistic(*(column[draw] for column in columns)) for draw in draws])
     values = values[~np.isnan(values)]
     low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
     return {"value": statistic(*columns), "low": float(low), "high": float(high), "n": n}
+
+
+def resamples(n: int, samples: int, groups: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Indices of the bootstrap's samples of ``n`` images, or of the groups that they are in."""
+    rng = np.random.default_rng(0)
+    if groups is None:
+        for _ in range(samples):
+            yield rng.integers(n, size=n)
+        return
+    _, group = np.unique(groups, return_inverse=True)
+    members = np.split(np.argsort(group, kind="stable"), np.bincount(group).cumsum()[:-1])
+    for _ in range(samples):
+        drawn = rng.integers(len(members), size=len(members))
+        yield np.concatenate([members[g] for g in drawn])
+
+
+def best_dice(curves: np.ndarray, groups: np.ndarray | None = None) -> dict[str, float | int]:
+    """The highest mean Dice by one threshold for all images, with its interval.
+
+    ``curves`` (N, T): of each image the Dice at each threshold.
+    """
+    return with_interval(
+        lambda drawn: float(curves[drawn].mean(axis=0).max()),
+        np.arange(len(curves)),
+        groups=groups,
+    )

@@ -10,6 +10,7 @@ LONGEST = 255  # bytes of a name, on common file systems
 DIGEST = 8
 # What a prediction writes for FILE, and the table in its folder.
 ENDINGS = (".healthy.png", ".map.npy", ".overlay.png", ".mask.png")
+VOLUME_ENDINGS = (".healthy.nii.gz", ".map.nii.gz", ".mask.nii.gz")
 PREDICTIONS = "predictions.csv"
 
 

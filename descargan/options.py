@@ -4,7 +4,6 @@ A new option is one field of :class:`Options`: the command line, the keywords of
 the file of options of a run follow from it.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -13,9 +12,11 @@ from typing import Any
 
 from descargan.cli import count, fraction, natural, port, positive, weight
 from descargan.errors import UserError
+from descargan.files import available_cores
 from descargan.kinds import KINDS
 
-# The keys of maps.MAP_KINDS, which --help shows without importing PyTorch for them.
+# volumes.AXES and the keys of maps.MAP_KINDS and auto: --help shows them without importing PyTorch.
+AXES = ("sagittal", "coronal", "axial")
 TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined", "auto")
 
 
@@ -32,14 +33,6 @@ def option(default: object, help: str, **parsing: object) -> Any:
 number = partial(option, metavar="X")
 whole = partial(option, metavar="N", type=count)
 folder = partial(option, metavar="DIR", type=Path)
-
-
-def processors() -> int:
-    """How many this process may use, which on a cluster can be fewer than there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -83,6 +76,17 @@ class Options:
         "its healthy validation images)",
         type=positive,
     )
+    maps: Path | None = folder(
+        None,
+        "maps of another method, .npy or pictures of the images' names, to test in place of "
+        "networks",
+    )
+    against: Path | None = option(
+        None,
+        "results of another test of the same images, to say how far this one differs",
+        type=Path,
+        metavar="DIR",
+    )
     results_dir: Path | None = folder(
         None,
         "folder of what a test or prediction writes (default: results/test or results/predict in "
@@ -113,9 +117,22 @@ class Options:
     scaling: str | None = option(
         None,
         "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
-        "body (default: minmax; with --recipe fast percentile, but for Synthetic)",
+        "body (default: that of the preparation, where it scaled; else minmax, and with --recipe "
+        "fast percentile, but for Synthetic)",
         choices=("minmax", "percentile"),
         before="minmax",
+    )
+    axis: str | None = option(
+        None,
+        "slices of volumes to predict (default: as the training images were prepared, or axial)",
+        choices=AXES,
+    )
+    slices: float | None = option(
+        None,
+        "of volumes, take slices that hold this share of the body in the largest one (default: as "
+        "the training images were prepared, or 0, all)",
+        type=fraction,
+        metavar="SHARE",
     )
     flip: str | None = option(
         None,
@@ -123,7 +140,7 @@ class Options:
         choices=("none", "horizontal", "both"),
     )
     workers: int = whole(
-        min(8, processors()),
+        min(8, available_cores()),
         "processes that read images which do not fit in memory (default: up to 8)",
         type=natural,
     )
@@ -286,7 +303,7 @@ RECIPES: dict[str, dict[str, object]] = {
 # What may change when a run is resumed; all else is part of the run.
 FREE_OPTIONS = frozenset(
     {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
-    | {"threshold", "device", "workers", "log_every", "validate_every"}
+    | {"threshold", "maps", "against", "device", "workers", "log_every", "validate_every"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 
@@ -299,16 +316,18 @@ def before(name: str) -> object:
 # What the options are for: those of the test, of the prediction, and of nothing but these two.
 TEST_OPTIONS = frozenset(
     {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
+    | {"maps", "against"}
     | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
     | {"critic_filters"}
     | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
-PREDICT_OPTIONS = (TEST_OPTIONS | {"input"}) - (
-    {"dataset_path", "healthy_class", "visdom", "visdom_server", "visdom_port"}
+PREDICT_OPTIONS = (TEST_OPTIONS | {"input", "axis", "slices"}) - (
+    {"dataset_path", "healthy_class", "maps", "against", "visdom", "visdom_server", "visdom_port"}
 )
 MODE_OPTIONS = {
-    "train": frozenset(FIELDS) - {"input", "weights", "threshold", "results_dir"},
+    "train": frozenset(FIELDS)
+    - {"input", "weights", "threshold", "maps", "against", "results_dir", "axis", "slices"},
     "test": TEST_OPTIONS,
     "predict": PREDICT_OPTIONS,
 }

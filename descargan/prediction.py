@@ -1,8 +1,10 @@
 """Predict mode: images without labels, one or many, to maps, masks, probabilities and scores."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain, groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,33 +17,54 @@ from descargan.data import as_it_is
 from descargan.errors import UserError, warn
 from descargan.figures import grey, mask_picture, overlay
 from descargan.files import naming, write_atomically, write_table
-from descargan.images import in_unit, read_image
 from descargan.layout import find_files
 from descargan.likeness import Likeness, read_likeness
 from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, write_report
+from descargan.sources import Picture, Preprocessing, as_shown, read_pictures, spans_of_series
 from descargan.translator import Result, Translator
+from descargan.volumes import Volume, is_volume, read_volume, slice_number, write_map
 
-FIELDS = ("file", "predicted", "probability", "anomaly_score", "unlike_training", "error")
+FIELDS = ("file", "slice", "predicted", "probability", "anomaly_score", "unlike_training", "error")
 Row = dict[str, str | int | float]
 
 
-class Files(Dataset):
-    """Image files of any size; a batch is a list of (original (H, W), what is wrong)."""
+class Shot(NamedTuple):
+    """A picture of a file, or what is wrong with the file."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
+    path: Path
+    picture: Picture | None
+    error: str = ""
+
+
+class Found(NamedTuple):
+    """A picture, its result and what is said of it; without them where the file is broken."""
+
+    path: Path
+    picture: Picture | None
+    result: Result | None
+    row: Row
+
+
+class Files(Dataset):
+    """Image files of any size: all pictures of a file, or what is wrong with it."""
+
+    def __init__(self, paths: list[Path], how: Preprocessing) -> None:
+        self.paths, self.how = paths, how
+        self.spans = spans_of_series(paths, how.scaling)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray | None, str]:
+    def __getitem__(self, index: int) -> list[Shot]:
+        path = self.paths[index]
         try:
-            return read_image(self.paths[index])[0], ""
+            pictures = read_pictures(path, self.how, self.spans.get(path))
         except UserError as error:
-            return None, str(error)
+            return [Shot(path, None, str(error))]
+        return [Shot(path, picture) for picture in pictures]
 
 
 def predict(options: Options, translator: Translator) -> int:
@@ -49,25 +72,34 @@ def predict(options: Options, translator: Translator) -> int:
 
     For FILE, at the file's own size: FILE.healthy.png, the pseudo-healthy image; FILE.map.npy, the
     difference map, float32 (H, W); FILE.overlay.png, the map over the image; FILE.mask.png, white
-    where the score map is over the threshold, if there is one. A file that cannot be read is a
-    row with its error. Returns how many there were. Raises UserError where none can be read.
+    where the score map is over the threshold, if there is one. Of several frames or pages each
+    has its own, FILE.frame-001.map.npy and so on; a volume has volumes: see :func:`write_volumes`.
+    A file that cannot be read is a row with its error. Returns how many there were. Raises
+    UserError where none can be read.
     """
     paths = find_files(options.input)
     folder = options.input if options.input.is_dir() else options.input.parent
     run, results = Run(options.save_dir, options.dataset), options.results_dir
     reading, likeness = reading_of(options), read_likeness(run.likeness)
-    with naming(results):
-        results.mkdir(parents=True, exist_ok=True)
+    make_folder(results)
     rows, gallery = [], Gallery()
-    found = translate_files(translator, paths, options, likeness)
+    found = groupby(translate_files(translator, paths, options, likeness), lambda one: one.path)
     try:
-        for path, (original, result, said) in zip(tqdm(paths, unit="image"), found, strict=True):
-            name = path.relative_to(folder)
-            rows.append({"file": printable(name.as_posix()), **said})
-            if result is not None:
-                image = in_unit(original[None], translator.scaling)[0].numpy()
-                write_images(results / name, image, result, reading)
+        for path, group in tqdm(found, total=len(paths), unit="file"):
+            name, maps = path.relative_to(folder), {}
+            for _, picture, result, said in group:
+                rows.append({"file": printable(name.as_posix()), **said})
+                if result is None:
+                    continue
+                image = as_shown(picture, translator.preprocessing.scaling)
+                if is_volume(path):
+                    maps[picture.name] = result
+                else:
+                    write_images(results / of_slice(name, picture.name), image, result, reading)
                 gallery.add(describe_card(rows[-1], image, result, reading))
+            if maps:
+                axis = translator.preprocessing.axis
+                write_volumes(results / name, read_volume(path), axis, maps, reading)
     finally:
         write_table(
             results / PREDICTIONS, FIELDS, ([row.get(name, "") for name in FIELDS] for row in rows)
@@ -85,8 +117,9 @@ def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Readi
     notes = [note for note in (reading.reason, unlike_sentence(unlike, len(rows))) if note]
     for note in notes:
         warn(note)
-    report = write_report(options, f"{len(rows)} images", gallery, notes)
-    print(f"{len(rows)} images, {broken} of them unreadable; written to {table}; open {report}")
+    summary = f"{len(rows)} images, {broken} of them unreadable"
+    report = write_report(options, summary, gallery, notes)
+    print(f"{summary}; written to {table}; to look at: {report}")
     return broken
 
 
@@ -101,33 +134,74 @@ def unlike_sentence(unlike: int, number: int) -> str:
 
 def translate_files(
     translator: Translator, paths: list[Path], options: Options, likeness: Likeness | None
-) -> Iterator[tuple[np.ndarray | None, Result | None, Row]]:
-    """For each file the image (H, W), its result, and what is said of it; or what is wrong."""
-    loader = DataLoader(
-        Files(paths),
-        batch_size=options.batch_size,
-        collate_fn=as_it_is,
-        num_workers=options.workers if len(paths) > options.batch_size else 0,
-    )
-    for batch in loader:
-        readable = [original for original, error in batch if not error]
-        results = iter(translator.translate_originals(readable) if readable else ())
+) -> Iterator[Found]:
+    """The pictures of all files in order, translated in batches, whatever file they are of."""
+    for batch in in_batches(read_files(translator, paths, options), options.batch_size):
+        pictures = [shot.picture for shot in batch if shot.picture is not None]
+        results = iter(translator.translate_pictures(pictures) if pictures else ())
         unlike = iter(())
-        if likeness is not None and readable:
-            unlike = iter(likeness.is_unlike(translator.as_input(readable)))
-        for original, error in batch:
-            if error:
-                yield original, None, {"error": printable(error)}
+        if likeness is not None and pictures:
+            unlike = iter(likeness.is_unlike(translator.as_input(pictures)))
+        for path, picture, error in batch:
+            if picture is None:
+                yield Found(path, None, None, {"error": printable(error)})
                 continue
             result, flag = next(results), next(unlike, None)
             row: Row = {
+                "slice": picture.name,
                 "predicted": int(result.probability > 0.5),
                 "probability": result.probability,
                 "anomaly_score": result.score,
                 "unlike_training": "" if flag is None else int(flag),
                 "error": "",
             }
-            yield original, result, row
+            yield Found(path, picture, result, row)
+
+
+def read_files(translator: Translator, paths: list[Path], options: Options) -> Iterator[Shot]:
+    """The pictures of all files in order; volumes are large, so they are read one at a time."""
+    parallel = len(paths) > options.batch_size and not any(map(is_volume, paths))
+    loader = DataLoader(
+        Files(paths, translator.preprocessing),
+        batch_size=None,
+        collate_fn=as_it_is,
+        num_workers=options.workers if parallel else 0,
+    )
+    return chain.from_iterable(loader)
+
+
+def in_batches(shots: Iterator[Shot], size: int) -> Iterator[list[Shot]]:
+    while batch := list(islice(shots, size)):
+        yield batch
+
+
+def of_slice(name: Path, part: str) -> Path:
+    """What the results of a part of a file are named by: FILE, or FILE.frame-001."""
+    return name.with_name(f"{name.name}.{part}") if part else name
+
+
+def write_volumes(
+    target: Path, volume: Volume, axis: str, found: Mapping[str, Result], reading: Reading
+) -> None:
+    """The files of a volume, on its grid, NaN on slices that were not taken.
+
+    ``found`` has the results by the names of their slices.
+    FILE.map.nii.gz, the difference map; FILE.healthy.nii.gz, the pseudo-healthy image in [-1, 1];
+    FILE.mask.nii.gz, 1 where the score map is over the threshold, if there is one, and else 0.
+    """
+    make_folder(target.parent)
+    results = {slice_number(name): result for name, result in found.items()}
+    written = {
+        ".map.nii.gz": {n: result.difference for n, result in results.items()},
+        ".healthy.nii.gz": {n: result.healthy for n, result in results.items()},
+    }
+    if reading.threshold is not None:
+        written[".mask.nii.gz"] = {
+            n: reading.score_map(result.difference) > reading.threshold
+            for n, result in results.items()
+        }
+    for ending, maps in written.items():
+        write_map(target.parent / result_name(target.name, ending), volume, axis, maps)
 
 
 def write_images(target: Path, image: np.ndarray, result: Result, reading: Reading) -> None:
@@ -136,8 +210,7 @@ def write_images(target: Path, image: np.ndarray, result: Result, reading: Readi
     def write(ending: str, content: bytes) -> None:
         write_atomically(target.parent / result_name(target.name, ending), content)
 
-    with naming(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     buffer = io.BytesIO()
     np.save(buffer, result.difference)
     write(".map.npy", buffer.getvalue())
@@ -146,6 +219,11 @@ def write_images(target: Path, image: np.ndarray, result: Result, reading: Readi
     if reading.threshold is not None:
         score = reading.score_map(result.difference)
         write(".mask.png", png(mask_picture(score, reading.threshold)))
+
+
+def make_folder(folder: Path) -> None:
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -166,4 +244,5 @@ def describe_card(row: Row, image: np.ndarray, result: Result, reading: Reading)
         panels["mask"] = mask_picture(score, reading.threshold)
     said = f"{CLASS_NAMES[row['predicted']]}, P(disease) {row['probability']:.2f}"
     flag = "unlike the training images" if row["unlike_training"] == 1 else ""
-    return Card(row["file"], row["anomaly_score"], said, flag, panels)
+    name = " ".join(filter(None, (row["file"], row["slice"])))
+    return Card(name, row["anomaly_score"], said, flag, panels)

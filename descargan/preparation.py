@@ -21,17 +21,21 @@ import numpy as np
 from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
-from descargan.cli import Parser, count, natural, weight
-from descargan.conversion import MASKS, Item, Outcome, Plan, convert
+from descargan.cli import Parser, count, fraction, natural, weight
+from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
 from descargan.errors import UserError
 from descargan.files import built_whole, map_in_processes, naming, write_table
+from descargan.layout import PREPARATION
+from descargan.scaling import SCALINGS
 from descargan.shortcuts import levels, match, tell_apart
+from descargan.sources import Span, find_series, span_of
 from descargan.splits import SPLITS, group_by_patient, stratified_split
+from descargan.volumes import AXES
 
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
 FEW = 20  # images of a class in a split
 LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
-MARKER = "preparation.json"
+RECORDED = ("seed", "image_size", "match", "axis", "slices")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class Options:
     output: Path
     image_size: int = 256
     format: str = "png"
+    scaling: str = "percentile"
+    axis: str = "axial"
+    slices: float = 0.0  # share of the body in the largest slice
     shares: tuple[float, ...] = (0.8, 0.1, 0.1)
     most: tuple[int | None, ...] = (None, None, None)  # images of each class in each split
     balanced: bool = False
@@ -68,9 +75,17 @@ def add_options(parser: Parser) -> None:
     add("--image-size", type=count, default=256, metavar="N", help="default: 256")
     text = "8-bit PNG, or float32 .npy for sources of more than 8 bits (default: png)"
     add("--format", choices=("png", "npy"), default="png", help=text)
+    text = (
+        "to 8 bits: by percentiles of the body, which a marker or metal does not move, or by the "
+        "darkest and the brightest pixel (default: percentile)"
+    )
+    add("--scaling", choices=SCALINGS, default="percentile", help=text)
+    add("--axis", choices=AXES, default="axial", help="slices of volumes (default: axial)")
+    text = "take slices that hold this share of the body in the largest one (default: 0, all)"
+    add("--slices", type=fraction, default=0.0, metavar="SHARE", help=text)
     text = "shares of the patients in train, validate and test (default: 0.8 0.1 0.1)"
     add("--shares", type=weight, nargs=3, default=(0.8, 0.1, 0.1), metavar="X", help=text)
-    text = "most images of each class in {} (default: all)"
+    text = "most files of each class in {} (default: all)"
     for split in SPLITS:
         add(f"--{split.lower()}", type=count, metavar="N", help=text.format(split.lower()))
     text = "as many healthy as diseased images in each split: leave out what is over"
@@ -85,7 +100,8 @@ def chosen_options(arguments: argparse.Namespace) -> Options:
     """The options of :func:`add_options`, and --match where the script has it."""
     if not all(arguments.shares):
         raise UserError("--shares must all be greater than 0: each split needs patients")
-    names = ("output", "image_size", "format", "balanced", "seed", "workers", "overwrite")
+    names = ("output", "image_size", "format", "scaling", "axis", "slices", "balanced")
+    names += ("seed", "workers", "overwrite")
     return Options(
         **{name: getattr(arguments, name) for name in names},
         shares=tuple(arguments.shares),
@@ -229,7 +245,7 @@ def prepare(source: Source, options: Options) -> None:
         number = len(source.left_out)
         raise UserError(f"no image is left of {number}: see the options that leave some out")
     refuse_sources_in(options.output, source.items)
-    with built_whole(options.output, MARKER, options.overwrite) as root:
+    with built_whole(options.output, PREPARATION, options.overwrite) as root:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out
         reasons = Counter(reason for _, reason in left_out)
@@ -242,14 +258,26 @@ def prepare(source: Source, options: Options) -> None:
             "left_out": {reason: number for reason, number in reasons.most_common() if number},
             "shortcuts": find_shortcuts(done.plans, source.traits, options.seed),
         }
-        chosen = {name: getattr(options, name) for name in ("seed", "image_size", "match")}
+        chosen = {name: getattr(options, name) for name in RECORDED}
+        chosen |= describe_unit(done.outcomes, options)
         summary = {"arguments": source.arguments, **chosen, **findings}
-        with naming(options.output / MARKER):
-            (root / MARKER).write_text(json.dumps(summary, indent=2, default=str) + "\n")
+        with naming(options.output / PREPARATION):
+            (root / PREPARATION).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     report(findings)
     for text in doubts(done.plans, done.outcomes):
         print(f"warning: {text}", file=sys.stderr)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
+
+
+def describe_unit(outcomes: list[Outcome], options: Options) -> dict[str, object]:
+    """The scaling, if any image needed it, and whether it brought all images to one unit.
+
+    Training and prediction scale as the preparation did; and training scales no image of one unit
+    anew. By its extremes each single picture is scaled after it is resized, whatever was before.
+    """
+    units = {outcome.unit for outcome in outcomes}
+    final = {"shared"} if options.scaling == "minmax" else {"shared", "own"}
+    return {"scaling": options.scaling if units != {None} else None, "in_one_unit": units <= final}
 
 
 class Done(NamedTuple):
@@ -296,36 +324,51 @@ def write_sound(source: Source, root: Path, options: Options) -> Done:
 def write_images(
     plans: list[Plan], reserves: list[Plan], root: Path, options: Options
 ) -> tuple[list[Plan], list[Outcome], list[Plan]]:
-    """Convert all images in parallel.
+    """Convert all files in parallel.
 
-    A broken image is replaced by a reserve of its class and split, as long as there is one.
-    Returns all that were tried, what came of them, and the reserves that are left.
+    A broken one is replaced by a reserve of its class and split, as long as there is one. Returns
+    a plan for each picture that was tried (a volume has many), what came of them, and the reserves
+    that are left.
     """
+    spans = find_spans([Path(plan.item.source) for plan in plans + reserves], options)
+    plans, reserves = (
+        [plan._replace(span=spans.get(Path(plan.item.source))) for plan in group]
+        for group in (plans, reserves)
+    )
     waiting: dict[tuple[str, str], list[Plan]] = {}
     for plan in reversed(reserves):
         waiting.setdefault((plan.split, plan.folder), []).append(plan)
-    work = partial(
-        convert,
-        root=root,
-        output=options.output,
-        size=options.image_size,
-        kind=options.format,
+    form = Form(
+        *(options.image_size, options.format, options.scaling),
+        *(options.axis, options.slices),
     )
+    work = partial(convert, root=root, output=options.output, form=form)
     tried, outcomes = [], []
     while plans:
         results = map_in_processes(work, plans, options.workers)
-        fresh = list(tqdm(results, total=len(plans), unit="image"))
-        tried, outcomes = tried + plans, outcomes + fresh
-        places = [(p.split, p.folder) for p, o in zip(plans, fresh, strict=True) if o.problem]
+        fresh = list(tqdm(results, total=len(plans), unit="file"))
+        for plan, found in zip(plans, fresh, strict=True):
+            names = (picture_name(plan.item, outcome.name) for outcome in found)
+            tried += [plan._replace(item=plan.item._replace(name=name)) for name in names]
+            outcomes += found
+        places = [(p.split, p.folder) for p, f in zip(plans, fresh, strict=True) if f[0].problem]
         plans = [waiting[place].pop() for place in places if waiting.get(place)]
     return tried, outcomes, [plan for plans in waiting.values() for plan in reversed(plans)]
+
+
+def find_spans(paths: list[Path], options: Options) -> dict[Path, Span | None]:
+    """The range that the files of a DICOM series share, found in parallel."""
+    series = find_series(paths)
+    work = partial(span_of, scaling=options.scaling)
+    spans = map_in_processes(work, series, options.workers)
+    return {path: span for files, span in zip(series, spans, strict=True) for path in files}
 
 
 def in_both_classes(plans: list[Plan], outcomes: list[Outcome]) -> dict[str, str]:
     """Sources whose very pixels are also in the other class, each with a sentence."""
     groups: dict[bytes, list[Item]] = {}
     for plan, outcome in zip(plans, outcomes, strict=True):
-        if outcome.problem is None:
+        if outcome.digest:
             groups.setdefault(outcome.digest, []).append(plan.item)
     result = {}
     for items in groups.values():
@@ -408,7 +451,8 @@ def doubts(plans: list[Plan], outcomes: list[Outcome]) -> list[str]:
         texts.append(f"{vanished} masks are too small to be seen at --image-size and not written")
     splits: dict[bytes, set[str]] = {}
     for plan, outcome in zip(plans, outcomes, strict=True):
-        splits.setdefault(outcome.digest, set()).add(plan.split)
+        if outcome.digest:
+            splits.setdefault(outcome.digest, set()).add(plan.split)
     leaks = sum(len(found) > 1 for found in splits.values())
     if leaks:
         texts.append(

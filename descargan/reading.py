@@ -90,7 +90,7 @@ def read_reading(path: Path, which: str) -> Reading:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
     sign = stored.get("sign", 0)
-    if low is None or low <= 0.5 <= high:
+    if low is None or low <= 0.5:
         interval = "undefined" if low is None else f"{low:.2f} to {high:.2f}"
         return Reading(
             None,

@@ -21,7 +21,7 @@ from PIL import Image
 
 from descargan import __version__
 from descargan.checkpoints import Run
-from descargan.figures import history_figure, png_of
+from descargan.figures import history_figures, png_of
 from descargan.files import write_atomically
 from descargan.names import printable
 from descargan.options import Options, as_json
@@ -88,27 +88,28 @@ def write_report(
     must know.
     """
     run = Run(options.save_dir, options.dataset)
-    history, described = run.read_metrics(), run.read_description()
-    page = (
-        environment()
-        .get_template(TEMPLATE)
-        .render(
-            title="Test" if options.mode == "test" else "Prediction",
-            summary=summary,
-            notes=notes,
-            measured=measured,
-            roc=measured and embedded(png_of(measured.roc), "png"),
-            curves=history and embedded(png_of(history_figure(history)), "png"),
-            cards=gallery.cards(),
-            number=gallery.number,
-            options=as_json(options),
-            trained=described["options"],
-            versions={"descargan now": __version__, **described["versions"]},
-            run=printable(run.folder),
-            weights=options.weights,
-            replay=f"python -m descargan.dashboard --replay {shlex.quote(printable(run.folder))}",
-            written=f"{datetime.now():%Y-%m-%d %H:%M}",
-        )
+    figures = {"ROC curves of the test": measured.roc} if measured else {}
+    described = {"options": {}, "versions": {}}
+    if options.maps is None:
+        described = run.read_description()
+        figures |= history_figures(run.read_metrics())
+    template = environment().get_template(TEMPLATE)
+    page = template.render(
+        title="Test" if options.mode == "test" else "Prediction",
+        summary=summary,
+        notes=notes,
+        table=measured.table if measured else (),
+        curves={name: embedded(png_of(figure), "png") for name, figure in figures.items()},
+        cards=gallery.cards(),
+        number=gallery.number,
+        options=as_json(options),
+        trained=described["options"],
+        versions={"descargan now": __version__, **described["versions"]},
+        made_by=f"networks of {run.folder}, {options.weights} weights"
+        if options.maps is None
+        else f"maps in {options.maps}",
+        replay=f"python -m descargan.dashboard --replay {shlex.quote(printable(run.folder))}",
+        written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )
     path = options.results_dir / "report.html"
     write_atomically(path, page.encode(errors="backslashreplace"))

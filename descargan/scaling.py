@@ -1,5 +1,7 @@
 """Intensities of a file to [-1, 1]: by the extremes, or robustly by percentiles of the body."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
@@ -39,6 +41,27 @@ def intensity_range(images: np.ndarray, scaling: str) -> tuple[float, float]:
         return least, most
     contrast = float(high - low)
     return max(least, float(low) - BELOW * contrast), min(most, float(high) + ABOVE * contrast)
+
+
+def common_range(images: Iterable[np.ndarray], scaling: str) -> tuple[float, float] | None:
+    """One :func:`intensity_range` for the pictures (1, H, W) of a volume or a series.
+
+    None where they have none in common: pictures of 8 bits, which are in a unit as they are stored
+    and are scaled one by one, and pictures of several sizes. They are looked at one by one, so
+    that a long series need not be in memory.
+    """
+    few, extremes, sizes = [], [], set()
+    for image in images:
+        if image.dtype == np.uint8:
+            return None
+        few.append(every_nth(image))
+        extremes += [float(image.min()), float(image.max())]
+        sizes.add(image.shape)
+    if len(sizes) != 1:
+        return None
+    if scaling == "minmax":
+        return min(extremes), max(extremes)
+    return intensity_range(np.concatenate(few), scaling)
 
 
 def scale(image: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -10,11 +10,12 @@ from descargan.checkpoints import Run, find_run, read_weights, sizes_of
 from descargan.distributed import restarts
 from descargan.errors import UserError, warn
 from descargan.kinds import KINDS
+from descargan.layout import read_preparation
 from descargan.options import FIELDS, FREE_OPTIONS, MODE_OPTIONS, RECIPES, Options, before
 
 # What a run's weights depend on beside their sizes, and how it is tested.
 HANDED_DOWN = (
-    *("healthy_class", "scaling", "flip", "average_flips"),
+    *("healthy_class", "scaling", "axis", "slices", "flip", "average_flips"),
     *("networks", "translation", "generator_norm"),
 )
 OF_THE_RUN = ("networks", "translation", "generator_norm", "scaling", "healthy_class")
@@ -36,21 +37,36 @@ def settle(typed: Mapping[str, object]) -> Options:
         options = replace(options, resume="auto")
     if options.mode == "predict" and options.input is None:
         raise UserError("--mode predict needs --input: an image or a folder of images")
-    if options.mode != "train" or options.resume != "off":
+    if options.maps is not None:
+        options = replace(options, dataset=typed.get("dataset", "Folder"))
+    elif options.mode != "train" or options.resume != "off":
         run = find_run(options.save_dir, typed.get("dataset"))
         if options.mode != "train":
             options = settle_use(options, typed, run)
         elif run.is_resumable():
             options = settle_resumed(options, typed, run)
     kind = KINDS[options.dataset]
+    path = Path(kind.folder) if options.dataset_path is None else options.dataset_path
+    options = as_prepared(options, path)
     robust = options.recipe == "fast" and not kind.prepared
     return replace(
         options,
         scaling=options.scaling or ("percentile" if robust else "minmax"),
-        dataset_path=Path(kind.folder) if options.dataset_path is None else options.dataset_path,
+        axis=options.axis or "axial",
+        slices=options.slices or 0.0,
+        dataset_path=path,
         results_dir=options.results_dir or results_folder(options),
         flip=kind.flip if options.flip is None else options.flip,
     )
+
+
+def as_prepared(options: Options, path: Path) -> Options:
+    """The options of a training, which hands down to predictions how its images were prepared."""
+    if options.mode != "train" or KINDS[options.dataset].prepared:
+        return options
+    prepared = read_preparation(path)
+    given = {name: getattr(options, name) for name in prepared}
+    return replace(options, **{k: prepared[k] if v is None else v for k, v in given.items()})
 
 
 def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
@@ -69,6 +85,8 @@ def results_folder(options: Options) -> Path:
 
     What the networks that come with the project find goes to the current folder.
     """
+    if options.maps is not None:
+        return Path("results", options.maps.name)
     if is_shipped(options.save_dir):
         return Path("results", "pretrained", options.mode)
     return options.save_dir / "results" / options.mode

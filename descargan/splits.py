@@ -38,6 +38,7 @@ def stratified_split(
     """
     shares = {split: share / sum(shares.values()) for split, share in shares.items()}
     images = np.array([group.numbers for group in groups], dtype=int).reshape(-1, 2)
+    totals = images.sum(0)
     lacking = {split: share * np.ones(2) for split, share in shares.items()}
     left = (images > 0).sum(0)  # patients of each class that are not placed yet
     refuse_too_few(left, tuple(shares), folders)
@@ -54,7 +55,7 @@ def stratified_split(
             (split for split in shares if split in allowed),
             key=lambda split: sum(lacking[split][label] for label in present),
         )
-        lacking[chosen] -= np.array(group.numbers) / images.sum(0)
+        lacking[chosen] -= np.array(group.numbers) / totals
         for label in present:
             empty[label].discard(chosen)
         split_of[group.name] = chosen

@@ -17,7 +17,7 @@ from descargan import CLASS_NAMES, DISEASED, HEALTHY
 from descargan.cli import Parser
 from descargan.conversion import Item
 from descargan.errors import FileError, UserError
-from descargan.masks import Box
+from descargan.outlines import Box
 from descargan.preparation import match_patient, unique_names
 from descargan.scanning import scan
 

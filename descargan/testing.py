@@ -1,23 +1,22 @@
-"""Test mode: every metric over the whole test split, a table, figures and files of results."""
+"""Test mode: what networks, or maps of another method, find in the test split; tables and files."""
 
 import csv
 import io
-import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from descargan import CLASS_NAMES, HEALTHY, metrics
-from descargan.checkpoints import Run
+from descargan import CLASS_NAMES, metrics
 from descargan.dashboard import Dashboard, connected
-from descargan.data import ImageDataset, evenly_spread
+from descargan.data import ImageDataset, evenly_spread, warn_of_few
 from descargan.distributed import Process
 from descargan.evaluation import arrays
 from descargan.figures import (
@@ -30,60 +29,33 @@ from descargan.figures import (
     save_figure,
 )
 from descargan.files import naming, without_nan, write_atomically, write_json
+from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
+from descargan.others import read_map
+from descargan.pairs import differences, read_rows
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, write_report
+from descargan.scores import (
+    OF_DIFFERENCES,
+    OVERALL,
+    PER_IMAGE,
+    Finding,
+    Row,
+    Thresholds,
+    choose_threshold,
+    confusion,
+    decimals,
+    describe_image,
+    interval_text,
+    summarise,
+    title_of,
+)
 from descargan.translator import Translator
+from descargan.trivial import measure_trivial
 
 EXAMPLES = 5
-NO_READING = Reading(None)
-Row = dict[str, float | int | str]
-# Shown for each metric, in this order: what it is, in words.
-PER_IMAGE = {
-    "pixel_auroc": "pixel AUROC of the score map",
-    "pixel_auprc": "pixel AUPRC of the score map",
-    "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
-    "dice_validated": "Dice at the threshold chosen on the validation split",
-    "dice_stored": "Dice at the threshold of the healthy validation images",
-    "map_ssim": "SSIM of difference map and ground truth",
-    "map_mse": "MSE of difference map and ground truth",
-    "map_variance": "variance of ground truth minus difference map, both scaled",
-    "counterpart_mse": "MSE of pseudo-healthy image and true healthy counterpart",
-    "counterpart_ssim": "SSIM of pseudo-healthy image and true healthy counterpart",
-    "input_mse": "MSE of the untouched input and true healthy counterpart",
-    "mse_healthy": "MSE(a_h, r_h): mean square of the difference map of healthy images",
-    "variance_healthy": "variance of the difference map of healthy images",
-}
-OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
-    "accuracy": ("classification accuracy", metrics.accuracy, ("class", "predicted")),
-    "kappa": ("Cohen's kappa", metrics.kappa, ("class", "predicted")),
-    "auroc_class": ("AUROC of the class logits", metrics.auroc, ("class", "probability")),
-    "auprc_class": ("AUPRC of the class logits", metrics.auprc, ("class", "probability")),
-    "auroc_anomaly": (
-        "AUROC of the anomaly score, the mean of the score map",
-        metrics.auroc,
-        ("class", "anomaly_score"),
-    ),
-}
-
-
-class Finding(NamedTuple):
-    """An image (H, W) of a split, and what a method says of it."""
-
-    label: int  # its class
-    image: np.ndarray
-    truth: np.ndarray  # all 0 where none is known
-    healthy: np.ndarray  # NaN of a method that makes no pseudo-healthy image
-    difference: np.ndarray
-    probability: float  # of disease; NaN where the method does not say
-
-
-class Thresholds(NamedTuple):
-    """Of the score map: that of the best Dice on validation, if known, and that of the run."""
-
-    validated: float | None
-    reading: Reading
+Source = Callable[[ImageDataset], Iterator[Finding]]  # what a method finds in each image
 
 
 @dataclass(frozen=True)
@@ -95,78 +67,125 @@ class Results:
     rows: list[Row]
 
 
-def test(options: Options, translator: Translator) -> Results:
+def test(options: Options, translator: Translator | None) -> Results:
     """Test networks on the test split; write everything to ``options.results_dir``.
 
-    Maps are read by the threshold of the run. Where there is ground truth, the validation split
-    chooses a second one.
+    Without networks the maps in ``options.maps`` are tested. Maps are read by the threshold of the
+    run. Where there is ground truth, the validation split chooses a second one for the networks.
     """
     dataset = ImageDataset.open(options, "test")
-    validation = ImageDataset.open(options, "validate") if dataset.has_truth else None
-    reading = reading_of(options)
+    warn_of_few(dataset, "test")
+    if translator is None:
+        source, reading = partial(findings_in, options.maps), Reading(options.threshold)
+    else:
+        source, reading = partial(findings, translator, options), reading_of(options)
+    validation = None
+    if translator is not None and dataset.has_truth:
+        validation = ImageDataset.open(options, "validate")
     with connected(options, Process()) as dashboard:
         validated = None
         if validation is not None:
-            validated = choose_threshold(findings(translator, validation, options), reading)
+            validated = choose_threshold(source(validation), reading)
         thresholds = Thresholds(validated, reading)
-        return test_split(options, translator, dataset, thresholds, dashboard)
+        return test_split(options, source, dataset, thresholds, dashboard)
 
 
 def test_split(
     options: Options,
-    translator: Translator,
+    source: Source,
     dataset: ImageDataset,
     thresholds: Thresholds,
     dashboard: Dashboard,
 ) -> Results:
-    """Test networks on a split."""
+    """Test on a split what ``source`` finds in its images."""
     results = options.results_dir
-    with naming(results):
-        results.mkdir(parents=True, exist_ok=True)
-    shown = evenly_spread(dataset, EXAMPLES - 1)
-    files = map_names([dataset.name(index) for index in range(len(dataset))])
-    rows, gallery = [], Gallery()
-    examples: dict[int, Finding] = {}
-    with replaced_folder(results / "difference_maps") as maps:
-        for index, finding in enumerate(findings(translator, dataset, options)):
-            rows.append(describe_image(dataset.name(index), finding, *thresholds))
-            rows[-1]["map"] = files[index]
-            with naming(results / "difference_maps" / files[index]):
-                np.save(maps / files[index], finding.difference)
-            gallery.add(describe_card(rows[-1], finding, thresholds, dataset.has_truth))
-            if index in shown:
-                examples[index] = finding
+    seen = look_at(source, dataset, results, thresholds)
     title = f"{options.dataset}: test images"
-    figure = show(list(examples.values()), title, thresholds, dataset.has_truth)
+    figure = show(list(seen.examples.values()), title, thresholds, dataset.has_truth)
     save_figure(figure, results / "examples.png")
-    summary = summarise(rows)
+    patients = read_patients(dataset.root, dataset.paths)
+    groups = np.array(patients) if patients else None
+    summary, trivial = measure(dataset, seen, groups)
     about = describe_test(options, dataset, thresholds)
-    confusion, roc = write_results(results, rows, {**about, "metrics": summary})
-    table = {title_of(name): interval_text(value) for name, value in summary.items()}
+    found = {"metrics": summary, "trivial_maps": trivial}
+    entries = {title_of(name): entry for name, entry in summary.items()}
+    for name, measured in trivial.items():
+        entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
+    if options.against is not None:
+        others = read_rows(options.against, [row["file"] for row in seen.rows])
+        found["differences"] = differences(seen.rows, others, groups)
+        for name, entry in found["differences"].items():
+            entries[f"less {options.against}: {title_of(name)}"] = entry
+    roc = write_results(results, seen.rows, {**about, **found})
+    table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
-    print_confusion(confusion)
+    print_confusion(seen.rows)
     notes = [thresholds.reading.reason] if thresholds.reading.reason else []
     for note in notes:
         print(note)
     counts = ", ".join(f"{n} {name}" for name, n in about["images"].items())
-    report = write_report(
-        options,
-        f"{len(rows)} images ({counts})",
-        gallery,
-        notes,
-        Measured(report_rows(summary), roc),
-    )
+    of_page = f"{len(seen.rows)} images ({counts})", seen.gallery, notes
+    page = write_report(options, *of_page, Measured(report_rows(entries), roc))
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
-    print(f"to look at: {report}")
+    print(f"to look at: {page}")
     dashboard.show_results(table, figure)
-    return Results(results, summary, rows)
+    return Results(results, summary, seen.rows)
+
+
+class Seen(NamedTuple):
+    """What was seen in a split: a row an image, Dice curves by index, cards, and examples."""
+
+    rows: list[Row]
+    curves: dict[int, np.ndarray]
+    gallery: Gallery
+    examples: dict[int, Finding]
+
+
+def look_at(source: Source, dataset: ImageDataset, results: Path, thresholds: Thresholds) -> Seen:
+    """Go through the images of a split, and write their difference maps."""
+    with naming(results):
+        results.mkdir(parents=True, exist_ok=True)
+    shown = evenly_spread(dataset, EXAMPLES - 1)
+    files = map_names([dataset.name(index) for index in range(len(dataset))])
+    seen = Seen([], {}, Gallery(), {})
+    with replaced_folder(results / "difference_maps") as maps:
+        for index, finding in enumerate(source(dataset)):
+            row = describe_image(dataset.name(index), finding, *thresholds)
+            if dataset.has_masks:
+                row = {name: value for name, value in row.items() if name not in OF_DIFFERENCES}
+            seen.rows.append({**row, "map": files[index]})
+            if finding.truth.any():
+                score = thresholds.reading.score_map(finding.difference)
+                seen.curves[index] = metrics.dice_curve(score, finding.truth)
+            with naming(results / "difference_maps" / files[index]):
+                np.save(maps / files[index], finding.difference)
+            seen.gallery.add(describe_card(row, finding, thresholds, dataset.has_truth))
+            if index in shown:
+                seen.examples[index] = finding
+    return seen
+
+
+def measure(
+    dataset: ImageDataset, seen: Seen, groups: np.ndarray | None
+) -> tuple[dict[str, dict], dict[str, dict]]:
+    """The metrics of the networks' maps, and those of trivial maps where there is a truth.
+
+    ``groups``: the patient of each image, where they are known.
+    """
+    summary = summarise(seen.rows, groups)
+    if not seen.curves:
+        return summary, {}
+    located = None if groups is None else groups[list(seen.curves)]
+    summary["dice_best"] = metrics.best_dice(np.stack(list(seen.curves.values())), located)
+    ordered = {name: summary[name] for name in (*PER_IMAGE, *OVERALL) if name in summary}
+    return ordered, measure_trivial(dataset, groups)
 
 
 def describe_test(options: Options, dataset: ImageDataset, thresholds: Thresholds) -> dict:
     """What was tested, and how its maps are read."""
     return {
         "dataset": options.dataset,
-        "weights": str(Run(options.save_dir, options.dataset).folder),
+        "weights": str(options.maps or options.save_dir),
         "dataset_fingerprint": dataset.fingerprint(),
         "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
         "dice_threshold_chosen_on_validation": thresholds.validated,
@@ -175,13 +194,24 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
     }
 
 
-def findings(translator: Translator, dataset: ImageDataset, options: Options) -> Iterator[Finding]:
+def findings(translator: Translator, options: Options, dataset: ImageDataset) -> Iterator[Finding]:
     """What the networks find in each image of a split, in order."""
     split = translator.translate_split(dataset, options.batch_size, options.workers)
     for batch, truth, classes in split:
         columns = [arrays(x) for x in (batch.images, truth, batch.healthy, batch.difference)]
         for values in zip(classes.tolist(), *columns, batch.probability.tolist(), strict=True):
             yield Finding(*values)
+
+
+def findings_in(folder: Path, dataset: ImageDataset) -> Iterator[Finding]:
+    """What the maps of another method say of each image of a split, in order."""
+    files = map_names([dataset.name(index) for index in range(len(dataset))])
+    for index, path in enumerate(dataset.paths):
+        image, truth, label = dataset[index]
+        names = Path(dataset.name(index)).with_suffix(""), Path(files[index]).stem, path.stem
+        difference = read_map(folder, names, dataset.image_size)
+        nothing = np.full_like(difference, np.nan)
+        yield Finding(int(label), image[0].numpy(), truth[0].numpy(), nothing, difference, np.nan)
 
 
 @contextmanager
@@ -198,53 +228,14 @@ def replaced_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
-    """The threshold of the score map with the best mean Dice; None without ground truth."""
-    pairs = ((reading.score_map(f.difference), f.truth) for f in found if f.truth.any())
-    curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
-    if not curves:
-        return None
-    return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
-
-
-def describe_image(
-    name: str, finding: Finding, validated: float | None, reading: Reading = NO_READING
-) -> Row:
-    """Everything measured on one image, with the two thresholds of :class:`Thresholds`."""
-    label, image, truth, healthy, difference, probability = finding
-    score = reading.score_map(difference)
-    row: Row = {
-        "file": name,
-        "class": label,
-        "predicted": int(probability > 0.5),
-        "probability": probability,
-        "anomaly_score": float(score.mean()),
-    }
-    if label == HEALTHY:
-        row["mse_healthy"] = float(np.square(difference).mean())
-        row["variance_healthy"] = float(difference.var())
-    elif truth.any():
-        row |= metrics.map_metrics(difference, truth, score)
-        named = (("dice_validated", validated), ("dice_stored", reading.threshold))
-        for key, threshold in named:
-            if threshold is not None:
-                row[key] = metrics.dice(score > threshold, metrics.is_diseased(truth))
-        scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
-        row["map_variance"] = float((scaled[0] - scaled[1]).var())
-        counterpart = image - truth
-        row["counterpart_mse"] = float(np.square(healthy - counterpart).mean())
-        row["counterpart_ssim"] = metrics.ssim(healthy, counterpart, data_range=2.0)
-        row["input_mse"] = float(np.square(truth).mean())
-    return row
-
-
 def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth: bool) -> Figure:
     """Rows of images and maps: with the ground truth where there is one, else over the image."""
     classes, image, truth, healthy, difference, probability = (
         np.stack(x) for x in zip(*examples, strict=True)
     )
     names = [
-        f"{CLASS_NAMES[c]}\nP(disease) = {p:.2f}" for c, p in zip(classes, probability, strict=True)
+        CLASS_NAMES[c] + ("" if np.isnan(p) else f"\nP(disease) = {p:.2f}")
+        for c, p in zip(classes, probability, strict=True)
     ]
     limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference)
     if not has_truth:
@@ -260,73 +251,46 @@ def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth:
 def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth: bool) -> Card:
     """An image of the report."""
     limit = thresholds.reading.threshold
-    panels = {
-        "image": grey(finding.image),
-        "pseudo-healthy": grey(finding.healthy),
-        "map": overlay(finding.image, finding.difference),
-    }
+    panels = {"image": grey(finding.image)}
+    if not np.isnan(finding.healthy).all():
+        panels["pseudo-healthy"] = grey(finding.healthy)
+    panels["map"] = overlay(finding.image, finding.difference)
     if limit is not None:
         panels["mask"] = mask_picture(thresholds.reading.score_map(finding.difference), limit)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
-    said = f"{CLASS_NAMES[finding.label]}; P(disease) {finding.probability:.2f}"
-    wrong = "" if row["predicted"] == finding.label else "taken for the other class"
+    said = CLASS_NAMES[finding.label]
+    if "probability" in row:
+        said += f", P(disease) {finding.probability:.2f}"
+    right = row.get("predicted", finding.label) == finding.label
+    wrong = "" if right else "taken for the other class"
     return Card(printable(row["file"]), row["anomaly_score"], said, wrong, panels)
 
 
-def write_results(results: Path, rows: list[Row], about: dict) -> tuple[np.ndarray, Figure]:
-    """Write the numbers and the ROC curves. Returns the confusion matrix and these curves."""
+def write_results(results: Path, rows: list[Row], about: dict) -> Figure:
+    """Write the numbers and the ROC curves. Returns the curves."""
     labels = np.array([row["class"] for row in rows])
     scores = {
         name: np.array([row[key] for row in rows])
         for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
+        if key in rows[0]
     }
     roc = roc_figure(labels, scores)
     save_figure(roc, results / "roc.png")
-    confusion = metrics.confusion(labels, np.array([row["predicted"] for row in rows]))
-    counted = {"rows": "true", "columns": "predicted", "counts": confusion.tolist()}
-    write_json(results / "metrics.json", without_nan({**about, "confusion_matrix": counted}))
+    if (counts := confusion(rows)) is not None:
+        counted = {"rows": "true", "columns": "predicted", "counts": counts.tolist()}
+        about = {**about, "confusion_matrix": counted}
+    write_json(results / "metrics.json", without_nan(about))
     write_csv(results / "metrics.csv", rows)
-    return confusion, roc
+    return roc
 
 
-def summarise(rows: list[Row]) -> dict[str, dict]:
-    """Each metric over all images where it is defined, with its bootstrap 95 % interval."""
-    summary = {}
-    for name in PER_IMAGE:
-        values = np.array([row[name] for row in rows if name in row])
-        if len(values):
-            summary[name] = metrics.with_interval(metrics.mean, values)
-    for name, (_, statistic, keys) in OVERALL.items():
-        columns = [np.array([row[key] for row in rows]) for key in keys]
-        summary[name] = metrics.with_interval(statistic, *columns)
-    return summary
-
-
-def title_of(name: str) -> str:
-    return PER_IMAGE[name] if name in PER_IMAGE else OVERALL[name][0]
-
-
-def interval_text(entry: dict) -> str:
-    if math.isnan(entry["value"]):
-        return "undefined"
-    value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}] ({entry['n']} images)"
-
-
-def decimals(value: float) -> str:
-    """Four decimals; two significant digits of what these would make a zero."""
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
-
-
-def report_rows(summary: dict[str, dict]) -> list[tuple[str, str, str, int]]:
-    """The table of the report: title, value, 95 % interval, images."""
+def report_rows(entries: dict[str, dict]) -> list[tuple[str, str, str, int]]:
+    """The table of the report, of metrics by their titles: title, value, 95 % interval, images."""
     rows = []
-    for name, entry in summary.items():
+    for title, entry in entries.items():
         value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
-        rows.append((title_of(name), value, f"{low} to {high}", entry["n"]))
+        rows.append((title, value, f"{low} to {high}", entry["n"]))
     return rows
 
 
@@ -336,14 +300,16 @@ def print_table(table: dict[str, str]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
-def print_confusion(confusion: np.ndarray) -> None:
-    for c, name in enumerate(CLASS_NAMES):
-        counts = ", ".join(f"{n} as {CLASS_NAMES[i]}" for i, n in enumerate(confusion[c].tolist()))
-        print(f"of the {name} images classified: {counts}")
+def print_confusion(rows: list[Row]) -> None:
+    counts = confusion(rows)
+    for c, name in enumerate(CLASS_NAMES if counts is not None else ()):
+        said = ", ".join(f"{n} as {CLASS_NAMES[i]}" for i, n in enumerate(counts[c].tolist()))
+        print(f"of the {name} images classified: {said}")
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
     fields = ["file", "class", "predicted", "probability", "anomaly_score", "map"]
+    fields = [name for name in fields if name in rows[0]]
     fields += [name for name in PER_IMAGE if any(name in row for row in rows)]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fields)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from descargan import __version__
 from descargan.augmentation import augment
 from descargan.checkpoints import Run
+from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
     ImageDataset,
@@ -33,6 +34,7 @@ from descargan.data import (
     random_flips,
     random_stream,
     shuffled_batches,
+    warn_of_few,
 )
 from descargan.device import enough_memory
 from descargan.distributed import Process, average, largest
@@ -113,9 +115,11 @@ class Training:
             self.dashboard.add(line)
         print(
             f"{len(self.images)} training and {len(self.validation)} validation images, "
-            f"{self.per_epoch} iterations of {self.whole_batch} an epoch, on "
+            f"{self.per_epoch} iterations of {self.whole_batch} an epoch, {self.length} in all, on "
             f"{self.process.world} x {self.device.type}; writing to {self.run.folder}"
         )
+        for split, dataset in (("train", self.images), ("validate", self.validation)):
+            warn_of_few(dataset, split)
         if self.length < self.options.critic_steps:
             warn(
                 f"{self.length} iterations are fewer than --critic-steps "
@@ -212,7 +216,7 @@ class Training:
     def loop(self, stopped_by: list[int], progress: tqdm) -> int:
         """Iterate to the end, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
-        stop = 0
+        stop, cost = 0, Cost(options, self.length, self.device.type == "cpu")
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
         while state.iteration < self.length and not stop:
@@ -220,6 +224,8 @@ class Training:
                 pending.append((state.iteration + 1, self.iterate(batch)))
                 progress.update()
                 at = state.iteration
+                if process.is_first and (said := cost.after(at)):
+                    tqdm.write(said)
                 due = at % options.log_every == 0 or at % self.per_epoch == 0
                 if due or (stopped_by and process.world == 1):
                     means = mean_terms(pending, self.run, process)

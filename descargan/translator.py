@@ -18,7 +18,7 @@ from descargan.checkpoints import Run, load_weights
 from descargan.data import ImageDataset, load
 from descargan.device import choose_device
 from descargan.errors import UserError
-from descargan.images import fit, in_unit, read_image, unfit
+from descargan.images import unfit
 from descargan.layers import evaluating
 from descargan.layout import find_files
 from descargan.maps import read, upsample
@@ -26,6 +26,14 @@ from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
 from descargan.reading import reading_of
 from descargan.settings import settle
+from descargan.sources import (
+    PLAIN,
+    Picture,
+    Preprocessing,
+    as_input,
+    read_pictures,
+    spans_of_series,
+)
 
 CHUNK = 10  # images of an array are translated so many at a time
 
@@ -60,7 +68,9 @@ class Result:
     the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
     (under averaged flips the mean over them), else None.
     ``probability`` of disease and ``score``, the mean of the score map at the networks' size, are
-    numbers, or arrays (B,).
+    numbers, or arrays (B,). ``slice`` names the frame, page or slice of the file that it was made
+    of, as in frame-001, page-001 and axial-000; it is empty where the file holds one picture, and
+    for arrays.
     """
 
     healthy: np.ndarray
@@ -68,13 +78,14 @@ class Result:
     probability: float | np.ndarray
     score: float | np.ndarray
     flow: np.ndarray | None
+    slice: str = ""
 
 
 class Translator:
     """Generator and discriminator on a device, ready to translate.
 
     A translation is the mean over ``flips``, the axes of (B, C, H, W) that images are flipped along
-    before it and back after it. ``scaling``: how intensities of originals come to [-1, 1].
+    before it and back after it. ``preprocessing``: how files and arrays become its images.
 
     >>> translator = Translator.load("save_nets/pretrained")
     >>> result = translator(array)
@@ -86,14 +97,14 @@ class Translator:
         discriminator: Discriminator,
         device: torch.device | None = None,
         flips: Sequence[Sequence[int]] = ((),),
-        scaling: str = "minmax",
+        preprocessing: Preprocessing = PLAIN,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.generator, self.discriminator = (
             network.to(self.device, memory_format=torch.channels_last)
             for network in (generator, discriminator)
         )
-        self.flips, self.scaling = flips, scaling
+        self.flips, self.preprocessing = flips, preprocessing
         self.sign = 0  # how difference maps are read, see maps.read
 
     @classmethod
@@ -121,7 +132,8 @@ class Translator:
         for network, file in zip(networks, files, strict=True):
             load_weights(network, file)
             network.eval()
-        translator = cls(*networks, device, averaged_flips(options), options.scaling)
+        how = Preprocessing(options.scaling, options.axis, options.slices)
+        translator = cls(*networks, device, averaged_flips(options), how)
         translator.sign = reading_of(options).sign
         return translator
 
@@ -183,7 +195,9 @@ class Translator:
         images = check_images(array)
         results: list[Result] = []
         for start in range(0, len(images), CHUNK):
-            results += self.translate_originals(list(images[start : start + CHUNK]))
+            results += self.translate_pictures(
+                [Picture("", image) for image in images[start : start + CHUNK]]
+            )
         if array.ndim == 2:
             return results[0]
         columns = {
@@ -193,29 +207,36 @@ class Translator:
         flow = None if results[0].flow is None else np.stack([result.flow for result in results])
         return Result(**columns, flow=flow)
 
-    def as_input(self, originals: Sequence[np.ndarray]) -> Tensor:
-        """Images (H, W), each of its own size, as the networks take them: (B, 1, S, S)."""
-        fitted = [
-            in_unit(fit(image[None], self.size), self.scaling, image[None]) for image in originals
-        ]
-        return torch.stack(fitted)
+    def as_input(self, pictures: Sequence[Picture]) -> Tensor:
+        """Pictures, each of its own size, as the networks take them: (B, 1, S, S)."""
+        scaling = self.preprocessing.scaling
+        return torch.stack([as_input(picture, self.size, scaling) for picture in pictures])
 
-    def translate_originals(self, originals: Sequence[np.ndarray]) -> list[Result]:
-        """Translate images (H, W), each of its own size; results are of that size."""
-        batch = self.translate(self.as_input(originals))
+    def translate_pictures(self, pictures: Sequence[Picture]) -> list[Result]:
+        """Translate pictures, each of its own size; results are of that size."""
+        batch = self.translate(self.as_input(pictures))
         columns = [x[:, 0].cpu().numpy() for x in (batch.healthy, batch.difference)]
         columns += [batch.probability.tolist(), batch.score.tolist()]
-        flows = [None] * len(originals) if batch.flow is None else list(batch.flow.cpu().numpy())
-        results = [Result(*values) for values in zip(*columns, flows, strict=True)]
-        return [at_size(r, *image.shape) for r, image in zip(results, originals, strict=True)]
+        flows = [None] * len(pictures) if batch.flow is None else list(batch.flow.cpu().numpy())
+        names = [picture.name for picture in pictures]
+        results = [Result(*values) for values in zip(*columns, flows, names, strict=True)]
+        return [at_size(r, *p.image.shape) for r, p in zip(results, pictures, strict=True)]
 
     def predict(self, source: str | Path) -> Iterator[tuple[Path, Result]]:
         """The results of an image file, or one by one of all image files below a folder.
 
-        Raises UserError where there is none, or at a file that cannot be read.
+        A file of several pictures (a NIfTI volume, a multi-frame DICOM, a TIFF of several pages)
+        gives a result for each, whose ``slice`` says which; they are scaled by one range, as are
+        the files of a DICOM series. Raises UserError where there is no file, or at one that cannot
+        be read.
         """
-        for path in find_files(Path(source)):
-            yield path, self.translate_originals([read_image(path)[0]])[0]
+        paths = find_files(Path(source))
+        spans = spans_of_series(paths, self.preprocessing.scaling)
+        for path in paths:
+            pictures = read_pictures(path, self.preprocessing, spans.get(path))
+            for start in range(0, len(pictures), CHUNK):
+                for result in self.translate_pictures(pictures[start : start + CHUNK]):
+                    yield path, result
 
 
 def at_size(result: Result, height: int, width: int) -> Result:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 AXES = ("sagittal", "coronal", "axial")  # what the slices are perpendicular to: X, Y, Z
 SHOWN = ("L", "P", "I")  # where X, Y, Z of a Volume grow to: left, posterior, inferior
 SUFFIXES = (".nii", ".nii.gz")
+TEXTS = ("descrip", "aux_file", "intent_name", "db_name")  # free ones of a header
 
 
 class Volume(NamedTuple):
@@ -96,11 +97,17 @@ def slice_name(axis: str, number: int) -> str:
     return f"{axis}-{number:03d}"
 
 
+def slice_number(name: str) -> int:
+    """What :func:`slice_name` was given; 0 of the only slice of a volume, which has no name."""
+    return int(name.rpartition("-")[2] or 0)
+
+
 def write_map(path: Path, volume: Volume, axis: str, maps: Mapping[int, np.ndarray]) -> None:
     """Write maps of :func:`slices` as a NIfTI volume, float32, on the grid of the volume's file.
 
     ``maps``: (H, W) by the number of their slice, of the shape that :func:`slices` gave. Slices
-    that have none are NaN. ``path`` ends with .nii or .nii.gz.
+    that have none are NaN. ``path`` ends with .nii or .nii.gz. Of the header nothing is kept that
+    could say whose volume it is: texts and extensions, in which converters keep that of DICOM.
     """
     import nibabel
 
@@ -118,6 +125,11 @@ def write_map(path: Path, volume: Volume, axis: str, maps: Mapping[int, np.ndarr
     source = volume.source
     header = source.header.copy()
     header.set_data_dtype(np.float32)
+    header.extensions.clear()
+    for text in TEXTS:
+        if text in header:
+            header[text] = b""
+    header["cal_min"] = header["cal_max"] = 0  # what viewers show the source by
     image = type(source)(array.reshape(source.shape), source.affine, header)
     content = image.to_bytes()
     if path.suffix.lower() == ".gz":

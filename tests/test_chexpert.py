@@ -201,6 +201,30 @@ def test_many_broken_files_are_an_error_and_nothing_is_written(chexpert, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_the_full_release_lies_in_batches(tmp_path):
+    """The tables beside valid/, patients of train right in the other three folders."""
+    batches = ["batch 1 (validate & csv)", "batch 2 (train 1)", "batch 3 (train 2)"]
+    root, *folders = (tmp_path / "release", *(f"CheXpert-v1.0 {name}" for name in batches))
+    lines = {"train": [], "valid": []}
+    for number in range(12):
+        part = "valid" if number % 3 == 0 else "train"
+        place = f"{folders[number % 3]}/{'valid/' if part == 'valid' else ''}"
+        relative = f"patient{number:05}/study1/view1_frontal.jpg"
+        jpeg(root / f"{place}{relative}", number, number % 2, (40, 40))
+        label = {"Pleural Effusion": "1.0"} if number % 2 else {"No Finding": "1.0"}
+        lines[part].append(row(f"CheXpert-v1.0/{part}/{relative}", **label))
+    for part, cells in lines.items():
+        with (root / folders[0] / f"{part}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, HEADER)
+            writer.writeheader()
+            writer.writerows(cells)
+    result = prepare(root, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert {r["patient"] for r in read_csv(tmp_path / "out" / "manifest.csv")} == {
+        f"patient{number:05}" for number in range(12)
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "mention"), [(None, "train.csv"), ("a,b\n1,2\n", "no column"), ("\xff", "CSV")]
 )

@@ -1,17 +1,18 @@
 """What needs a GPU, marked ``cuda``; and that the benchmark of it runs without one."""
 
+import ast
 import json
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, succeed
 
-from benchmarks import cuda_checks
-from benchmarks.graphs import GraphTraining, KeptConstants, sort_by_class
+from benchmarks import cuda, cuda_checks, paper_state, paper_weights
+from benchmarks.graphs import GraphTraining, KeptConstants, Recorded, sort_by_class
+from descargan import metrics
 from descargan.device import autocast, enough_memory
 from descargan.errors import UserError
 from descargan.models import build_networks
@@ -153,17 +154,94 @@ def test_the_loop_reads_no_loss_between_records(synthetic, tmp_path, monkeypatch
     assert read == [(3, "tolist"), (6, "tolist")]
 
 
-def test_the_benchmark_runs_on_the_cpu(tmp_path):
-    """Without visdom, which the machine with the GPU may lack."""
-    start = "import runpy, sys; sys.modules['visdom'] = sys.modules['main'] = None; "
-    start += "runpy.run_module('benchmarks.cuda', run_name='__main__')"
-    command = [sys.executable, "-c", start, "--device", "cpu", "--tiny", "--out", tmp_path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads((tmp_path / "cuda.json").read_text())
+@pytest.fixture
+def benchmark_on_the_cpu(tmp_path, monkeypatch):
+    """Runs benchmarks/cuda.py as small as it is at all, in this process; what it has found."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(cuda, "speed_up_process", lambda: None)
+    monkeypatch.setattr(metrics, "with_interval", partial(metrics.with_interval, samples=20))
+
+    def dry_run(*arguments):
+        command = ["--device", "cpu", "--tiny", "--out", tmp_path, *arguments]
+        assert cuda.main([str(word) for word in command]) == 0
+        return json.loads((tmp_path / "cuda.json").read_text())
+
+    return dry_run
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """The folder of a run of small networks that stopped after three iterations."""
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    paper_weights.write(TrainingState(*build_networks(SMALL), SMALL, CPU), folder)
+    point = {"iteration": 3, "seconds": 7.0, "pixel_auroc": 0.5}
+    (folder / "curve-64.jsonl").write_text(json.dumps(point) + "\n")
+    return folder
+
+
+def test_the_benchmark_runs_on_the_cpu(benchmark_on_the_cpu, tmp_path):
+    found = benchmark_on_the_cpu()
     assert all(row["as it should be"] for row in found["checks"])
+    assert all(row["share of the bound"] > 0 for row in found["speed"])
     assert found["recipe at 64"]["iterations"] == found["recipe at 64"]["of"]
     assert "pixel_auroc" in found["curve at 64"][-1]
     written = {"cuda.json", "cuda.md", "curve-64.jsonl", "examples-64.png"}
     written |= {"generator-64.pt", "discriminator-64.pt"}
     assert {path.name for path in tmp_path.iterdir()} == written
+
+
+def test_the_recipe_goes_on_where_its_curve_ends(benchmark_on_the_cpu, stopped, tmp_path):
+    found = benchmark_on_the_cpu("--part", "recipe", "--from", stopped)
+    summary, curve = found["recipe at 64"], paper_weights.read_curve(tmp_path)
+    assert (summary["gone on at"], summary["iterations"]) == (3, 5)
+    assert "fresh Adam" in summary["optimizer"]
+    assert [point["iteration"] for point in curve] == [3, 3, 5]
+    assert ["optimizer" in point for point in curve] == [False, True, False]
+    assert curve[-1]["seconds"] > 7
+
+
+def test_a_folder_without_a_run_is_refused(benchmark_on_the_cpu, stopped):
+    (stopped / "generator-64.pt").unlink()
+    with pytest.raises(UserError, match=r"generator-64\.pt does not exist: pass"):
+        benchmark_on_the_cpu("--from", stopped)
+
+
+def test_main_goes_on_from_the_weights(stopped, synthetic, tmp_path):
+    run = tmp_path / "run"
+    assert paper_state.begin(stopped, synthetic, run) == 3
+    succeed("main.py", "--resume", "--save-dir", run, "--epochs", 2, "--visdom", "off")
+    state = torch.load(run / "training_synthetic.pt")
+    assert state["iteration"] == 4
+    assert state["optimizers"][1]["state"][0]["step"] == 1
+
+
+def test_only_recorded_kinds_are_counted_as_graphs():
+    training = cuda_checks.one_kind(SMALL, CPU)
+    training.iterate()
+    assert training.number_of_graphs == 0
+    training.recorded["another"] = Recorded(None, torch.arange(4))
+    assert training.number_of_graphs == 1
+
+
+def modules_of(path, found):
+    """The project's modules that a file imports when it is imported, and these in turn."""
+    for node in ast.parse(path.read_text()).body:
+        names = [alias.name for alias in getattr(node, "names", [])]
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module, *(f"{node.module}.{name}" for name in names)]
+        elif not isinstance(node, ast.Import):
+            continue
+        for name in set(names) - found:
+            found.add(name)
+            file = ROOT / f"{name.replace('.', '/')}.py"
+            if file.is_file():
+                modules_of(file, found)
+    return found
+
+
+def test_the_benchmark_needs_neither_visdom_nor_main():
+    """Which the machine with the GPU may lack."""
+    found = modules_of(ROOT / "benchmarks" / "cuda.py", set())
+    assert "descargan.steps" in found
+    assert not found & {"visdom", "main", "descargan.dashboard"}

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, assert_refused, program, start, succeed
+from PIL import Image
 
 import create_synthetic_dataset
-from descargan import metrics, reading, training
+from descargan import __version__, api, metrics, reading, scores, training
 from descargan.checkpoints import write_file
 from descargan.options import FIELDS, RECIPES
 
@@ -168,6 +169,55 @@ def test_results_on_disk_agree_with_each_other(results, synthetic):
     assert (folder / "examples.png").stat().st_size > 10_000
 
 
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """Intervals of fewer samples, as they take most of the time of a test of few images."""
+    interval = partial(metrics.with_interval, samples=20)
+    monkeypatch.setattr(metrics, "with_interval", interval)
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_test_measures_at_the_threshold_that_was_typed(trained, synthetic, tmp_path):
+    arguments = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
+    arguments += ["--threshold", 0.3, "--results-dir", tmp_path, "--visdom", "off"]
+    succeed("main.py", *arguments)
+    assert json.loads((tmp_path / "metrics.json").read_text())["threshold"] == 0.3
+    with (tmp_path / "metrics.csv").open() as file:
+        row = list(csv.DictReader(file))[-1]
+    difference = np.load(tmp_path / "difference_maps" / row["map"])
+    diseased = metrics.is_diseased(np.load(synthetic / row["file"])[1])
+    expected = metrics.dice(np.abs(difference) > 0.3, diseased)
+    assert float(row["dice_stored"]) == pytest.approx(expected)
+
+
+def test_a_small_number_is_no_zero_in_the_table():
+    entry = {"value": 2.2e-5, "low": 0.0, "high": 0.12345, "n": 4}
+    assert scores.interval_text(entry) == "2.2e-05 [0.0000, 0.1235] (4 images)"
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_pictures_of_one_name_have_a_map_each(tmp_path, trained):
+    for c in ("healthy", "sick"):
+        (tmp_path / "test" / c).mkdir(parents=True)
+        array = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+        for suffix in ("png", "jpg", "bmp"):
+            Image.fromarray(array).save(tmp_path / "test" / c / f"k.{suffix}")
+    found = api.test(dataset="Folder", dataset_path=tmp_path, save_dir=as_folder_run(trained))
+    maps = list((found.folder / "difference_maps").iterdir())
+    assert len(maps) == len({row["map"] for row in found.rows}) == 6
+
+
+def as_folder_run(trained):
+    """A copy of the run, of the kind of data that users have."""
+    copy = trained.with_name("as a run on pictures")
+    if not copy.exists():
+        shutil.copytree(trained, copy)
+        for path in list(copy.iterdir()):
+            path.rename(path.with_name(path.name.replace("synthetic", "folder")))
+    return copy
+
+
+@pytest.mark.usefixtures("few_resamples")
 def test_results_do_not_depend_on_the_batch_size(results, trained, synthetic, tmp_path):
     arguments = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
     arguments += ["--results-dir", tmp_path, "--batch-size", 1, "--visdom", "off"]
@@ -369,6 +419,35 @@ def test_bad_options_are_one_sentence_and_status_2(synthetic, tmp_path, argument
         mention = "64 x 64"
     assert_refused(result, mention)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments", "for_modes"),
+    [
+        ("train", ["--weights", "best"], "test or predict"),
+        ("train", ["--threshold", "0.2"], "test or predict"),
+        ("test", ["--input", "x.png"], "predict"),
+        ("test", ["--learning-rate", "0.1"], "train"),
+        ("predict", ["--input", "x.png", "--dataset-path", "x"], "train or test"),
+        ("predict", ["--input", "x.png", "--visdom", "on"], "train or test"),
+    ],
+)
+def test_an_option_that_does_nothing_in_a_mode_is_refused(mode, arguments, for_modes):
+    result = program("main.py", "--mode", mode, *arguments)
+    assert_refused(result, arguments[-2], "does nothing", f"--mode {for_modes}")
+
+
+def test_the_version_can_be_asked_for():
+    assert succeed("main.py", "--version").stdout == f"DeScarGAN {__version__}\n"
+
+
+def test_a_test_with_another_healthy_class_than_the_runs_is_refused(trained, synthetic, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "options_synthetic.json"
+    path.write_text(path.read_text().replace('"healthy_class": null', '"healthy_class": "healthy"'))
+    arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path / "run"]
+    result = program("main.py", "--mode", "test", *arguments, "--healthy-class", "diseased")
+    assert_refused(result, "--healthy-class is healthy in the run")
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(synthetic, tmp_path):

@@ -7,13 +7,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from conftest import assert_refused, program
 from PIL import Image
 
 from descargan import conversion
-from descargan.conversion import to_eight_bits
 from descargan.files import available_cores, map_in_processes
 from descargan.preparation import unique_names
 
@@ -183,25 +184,89 @@ def test_small_classes_and_lost_colour_are_warned_of(groups):
     assert "Test/Diseased 1" in warnings
 
 
-def test_a_no_data_value_is_reported_and_nothing_infinite_is_written(groups):
+@pytest.mark.parametrize("kind", ["png", "npy"])
+def test_a_no_data_value_costs_no_contrast_and_nothing_infinite_is_written(groups, kind):
+    array = np.random.default_rng(0).random((20, 20)).astype(np.float32)
+    array[:, :4] = -3.4e38
+    np.save(groups / "controls" / "f.npy", array)
+    succeed(groups, "--format", kind)
+    file = next(groups / "out" / r["file"] for r in manifest(groups) if "f.npy" in r["source"])
+    image = np.load(file)[0] if kind == "npy" else np.asarray(Image.open(file)) / 255
+    assert image.shape == (16, 16)
+    assert np.isfinite(image).all()
+    assert image[:, 6:].std() > 0.1
+
+
+def test_a_marker_costs_the_anatomy_its_contrast_by_extremes_alone(groups):
+    """A smooth 12-bit disc and a label at the top of 16 bits."""
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    image = (2000 * np.clip(1 - np.hypot(y, x), 0, 1)).astype(np.uint16)
+    image[:4, :4] = 65535
+    Image.fromarray(image).save(groups / "controls" / "marked.png")
+    contrast = {}
+    for scaling in ("percentile", "minmax"):
+        succeed(groups, "--scaling", scaling, "--overwrite")
+        row = next(r for r in manifest(groups) if "marked" in r["source"])
+        contrast[scaling] = np.ptp(np.asarray(Image.open(groups / "out" / row["file"]))[4:])
+    assert contrast["percentile"] > 120
+    assert contrast["minmax"] < 10
+
+
+def volume(path, seed, depth=6):
+    """A bright ball in a box of 20 x 24 x depth voxels."""
+    grid = np.mgrid[-1:1:20j, -1:1:24j, -1 : 1 : depth * 1j]
+    ball = 500 * (np.linalg.norm(grid, axis=0) < 0.9)
+    noise = np.random.default_rng(seed).normal(0, 9, ball.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image((ball + noise).astype(np.float32), np.eye(4)), path)
+
+
+def test_volumes_become_slices_of_one_patient_each(tmp_path):
     for number in range(3):
-        array = np.random.default_rng(number).random((20, 20)).astype(np.float32)
-        array[:, :7] = -3.4e38 if number == 0 else 0
-        np.save(groups / "controls" / f"f{number}.npy", array)
-    result = succeed(groups, "--format", "npy")
-    assert "no-data value" in reasons(groups)["f0.npy"]
-    assert "1 left out: broken" in result.stdout
-    for row in manifest(groups):
-        array = np.load(groups / "out" / row["file"])
-        assert array.shape == (1, 16, 16)
-        assert np.isfinite(array).all()
+        for i, name in enumerate(CLASSES):
+            volume(tmp_path / name / f"v{number}.nii.gz", 10 * number + i)
+    mask = np.zeros((20, 24, 6), np.uint8)
+    mask[5:12, 6:14, 2:4] = 1
+    (tmp_path / "masks").mkdir()
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "masks" / "v1_seg.nii")
+    masks = ["--masks", tmp_path / "masks", "--mask-suffix", "_seg"]
+    succeed(tmp_path, *masks, "--slices", 0.5)
+    found = manifest(tmp_path)
+    assert {Path(r["file"]).name.rsplit("_", 1)[1] for r in found} == {
+        f"axial-{n:03}.png" for n in (1, 2, 3, 4)
+    }
+    assert len(found) == 24
+    assert all(
+        len({r["split"] for r in found if r["source"] == source}) == 1
+        for source in {r["source"] for r in found}
+    )
+    masks = sorted(p.name for p in (tmp_path / "out").rglob("masks/*"))
+    assert masks == [f"v1-nii-gz-2_axial-{n:03}.png" for n in (2, 3)]
+    assert set(masks) <= {Path(r["file"]).name for r in found}
 
 
-@pytest.mark.parametrize("values", [(0, 4095), (-3.4e38, 3.4e38), (7, 7)])
-def test_eight_bits_span_the_extremes(values):
-    image = np.array([[values[0], values[1]]], dtype=np.float32)[None]
-    wanted = [0, 255] if values[0] < values[1] else [0, 0]
-    assert to_eight_bits(image).ravel().tolist() == wanted
+def test_dicom_is_grouped_by_patient_and_names_nobody(tmp_path):
+    source = Path(pydicom.__file__).parent / "data" / "test_files" / "MR_small.dcm"
+    for number in range(12):
+        dataset = pydicom.dcmread(source)
+        dataset.PatientID = f"HOSPITAL-{number // 2}"
+        dataset.PatientName = f"Doe^Jane{number // 2}"
+        shift = np.uint16(number + 1)
+        dataset.PixelData = (dataset.pixel_array.astype(np.uint16) + shift).tobytes()
+        folder = tmp_path / CLASSES[number // 6]
+        folder.mkdir(exist_ok=True)
+        dataset.save_as(folder / f"IM{number:04}")
+    result = succeed(tmp_path)
+    assert "6 patients" in result.stdout
+    found = manifest(tmp_path)
+    assert {r["patient"] for r in found} == {f"P{n:04}" for n in range(1, 7)}
+    assert len({(r["patient"], r["split"]) for r in found}) == 6
+    written = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert len(written) == 12 + 3
+    for path in written:
+        content = str(path.relative_to(tmp_path)).encode() + path.read_bytes()
+        assert b"HOSPITAL" not in content
+        assert b"Doe" not in content
 
 
 def test_a_broken_image_is_replaced_by_one_over_the_number_wanted(groups):
@@ -237,6 +302,19 @@ def outline(path, box=(slice(2, 12), slice(3, 15)), size=(20, 24)):
     mask[box] = 1
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(path)
+
+
+def test_images_of_one_name_in_both_classes_get_two(groups):
+    """So that a mask, which lies beside the classes, is that of one image alone."""
+    for i, name in enumerate(CLASSES):
+        picture(groups / name / "same.png", 500 + i)
+    outline(groups / "masks" / "same.png")
+    succeed(groups, "--masks", groups / "masks")
+    names = [Path(r["file"]).name for r in manifest(groups)]
+    assert len(set(names)) == len(names) == 14
+    row = next(r for r in manifest(groups) if r["source"].endswith("patients/same.png"))
+    file = groups / "out" / row["file"]
+    assert list((groups / "out").rglob("masks/*")) == [file.parents[1] / "masks" / file.name]
 
 
 def test_masks_lie_beside_the_classes_under_the_names_of_the_images(groups):

@@ -88,6 +88,23 @@ def test_a_map_comes_back_to_where_its_voxels_are(folder, orientation, axis, spa
     np.testing.assert_allclose(difference, 0, atol=0 if len(set(spacing)) == 1 else 0.4)
 
 
+def test_a_map_keeps_nothing_of_the_header_that_could_name_somebody(tmp_path):
+    source = nibabel.Nifti1Image(head(), np.eye(4))
+    source.header["descrip"], source.header["db_name"] = b"Zebra 1950", b"OKAPI"
+    source.header["cal_max"] = 900
+    source.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Zebra"))
+    nibabel.save(source, tmp_path / "a.nii")
+    assert b"Zebra" in (tmp_path / "a.nii").read_bytes()
+    volume = read_volume(tmp_path / "a.nii")
+    write_map(tmp_path / "map.nii", volume, "axial", slices(volume, "axial"))
+    content = (tmp_path / "map.nii").read_bytes()
+    assert b"Zebra" not in content
+    assert b"OKAPI" not in content
+    written = nibabel.load(tmp_path / "map.nii")
+    assert written.header["cal_max"] == 0
+    np.testing.assert_array_equal(written.get_fdata(), head())
+
+
 def test_pixels_are_made_square_at_the_finer_spacing(tmp_path):
     path = write(tmp_path / "a.nii", head((10, 12, 5)), spacing=(2, 1, 4))
     shapes = {axis: {s.image.shape for s in read_slices(path, axis)} for axis in AXES}

@@ -1,0 +1,77 @@
+"""Outlines of what is diseased, on their way to masks: files found by name, boxes drawn."""
+
+from collections import Counter
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+import numpy as np
+
+from descargan.errors import UserError
+from descargan.scanning import scan
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels of the image as stored; x to the right, y down."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]:
+    """The file below ``folder`` of the mask of each image, or None.
+
+    An image is named by its path below its own folder or in its table: s1/7.png has the mask
+    s1/7<suffix>.png, or, where only one image and one mask are called so, 7<suffix>.png in any
+    folder; the type may be another. Raises UserError where there is none at all.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: see --masks")
+    files: dict[str, list[str]] = {}
+    for path in scan(folder)[0]:
+        for name in {bare(path.relative_to(folder)), bare(path.name)}:
+            files.setdefault(name, []).append(str(path))
+    names = Counter(bare(PurePath(image).name) for image in images)
+    result: list[str | None] = []
+    for image in images:
+        name = bare(PurePath(image).name)
+        candidates = [bare(image) + suffix, *([name + suffix] if names[name] == 1 else [])]
+        found = next((files[name] for name in candidates if name in files), [None])
+        if len(found) > 1:
+            raise UserError(f"{found[0]} and {found[1]} are both masks of {image}: remove one")
+        result.append(found[0])
+    if not any(result):
+        raise UserError(
+            f"no image has a mask in {folder}: {images[0]} would have one named "
+            f"{bare(PurePath(images[0]).name)}{suffix}.png (see --mask-suffix)"
+        )
+    return result
+
+
+def bare(path: PurePath | str) -> str:
+    """A path without its suffix, of which .nii.gz has two."""
+    path = PurePath(path)
+    if path.name.lower().endswith(".nii.gz"):
+        path = path.with_suffix("")
+    return path.with_suffix("").as_posix()
+
+
+def draw_boxes(boxes: list[Box], height: int, width: int) -> np.ndarray:
+    """The pixels (H, W) whose centre lies in one of the boxes.
+
+    Raises UserError where a box is empty, or reaches more than a pixel out of the image.
+    """
+    mask = np.zeros((height, width), bool)
+    y, x = np.arange(height)[:, None] + 0.5, np.arange(width) + 0.5
+    for box in boxes:
+        right, bottom = box.x + box.width, box.y + box.height
+        if not (box.width > 0 and box.height > 0):
+            raise UserError(f"a box of {box.width:g} x {box.height:g} pixels is empty")
+        if min(box.x, box.y) < -1 or right > width + 1 or bottom > height + 1:
+            raise UserError(
+                f"a box reaches to x {right:g}, y {bottom:g}, out of the image of {width} x "
+                f"{height}: boxes are in pixels of the images as they are stored"
+            )
+        mask |= (x >= box.x) & (x < right) & (y >= box.y) & (y < bottom)
+    return mask

@@ -1,0 +1,60 @@
+"""Two tests of the same images: how far one differs from the other, with intervals of pairs."""
+
+import csv
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from descargan import metrics
+from descargan.errors import FileError
+from descargan.names import printable
+from descargan.scores import OVERALL, PER_IMAGE, Row
+
+TABLE = "metrics.csv"
+
+
+def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
+    """What a test found in each of ``files``. Raises UserError where it is of other images."""
+    try:
+        with (results / TABLE).open(newline="", encoding="utf-8") as file:
+            rows = {row["file"]: row for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError):
+        raise FileError(f"{results / TABLE} is no table of a test: pass its results") from None
+    missing = [file for file in files if printable(file) not in rows]
+    if missing:
+        raise FileError(f"{results} is a test of other images: it lacks {printable(missing[0])}")
+    return [rows[printable(file)] for file in files]
+
+
+def differences(
+    rows: Sequence[Row], others: Sequence[Row], groups: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
+    """Each metric that both tests have: what ``rows`` have more than ``others``, with its interval.
+
+    ``groups``: what images are drawn together by, see :func:`metrics.with_interval`.
+    """
+    found = {}
+    for name in PER_IMAGE:
+        more = column(rows, name) - column(others, name)
+        if not np.isnan(more).all():
+            found[name] = metrics.with_interval(metrics.mean, more, groups=groups)
+    for name, (_, statistic, (label, value)) in OVERALL.items():
+        columns = column(rows, label), column(rows, value), column(others, value)
+        if np.isnan(columns).any():
+            continue
+        found[name] = metrics.with_interval(partial(gap, statistic), *columns, groups=groups)
+    return found
+
+
+def gap(
+    statistic: Callable[..., float], labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray
+) -> float:
+    return statistic(labels, ours) - statistic(labels, theirs)
+
+
+def column(rows: Sequence[Row], name: str) -> np.ndarray:
+    """Numbers (N,) of a column; NaN where there is none."""
+    values = [row.get(name, "") for row in rows]
+    return np.array([np.nan if value == "" else float(value) for value in values])

@@ -1,0 +1,146 @@
+"""What a test measures, by name: of each image, and over all of them, with intervals."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from descargan import HEALTHY, metrics
+from descargan.reading import Reading
+
+NO_READING = Reading(None)
+Row = dict[str, float | int | str]
+# Shown for each metric, in this order: what it is, in words.
+PER_IMAGE = {
+    "pixel_auroc": "pixel AUROC of the score map",
+    "pixel_auprc": "pixel AUPRC of the score map",
+    "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
+    "dice_validated": "Dice at the threshold chosen on the validation split",
+    "dice_stored": "Dice at the threshold of the healthy validation images",
+    "dice_best": "Dice at the best threshold for these images",
+    "map_ssim": "SSIM of difference map and ground truth",
+    "map_mse": "MSE of difference map and ground truth",
+    "map_variance": "variance of ground truth minus difference map, both scaled",
+    "counterpart_mse": "MSE of pseudo-healthy image and true healthy counterpart",
+    "counterpart_ssim": "SSIM of pseudo-healthy image and true healthy counterpart",
+    "input_mse": "MSE of the untouched input and true healthy counterpart",
+    "mse_healthy": "MSE(a_h, r_h): mean square of the difference map of healthy images",
+    "variance_healthy": "variance of the difference map of healthy images",
+}
+OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
+    "accuracy": ("classification accuracy", metrics.accuracy, ("class", "predicted")),
+    "kappa": ("Cohen's kappa", metrics.kappa, ("class", "predicted")),
+    "auroc_class": ("AUROC of the class logits", metrics.auroc, ("class", "probability")),
+    "auprc_class": ("AUPRC of the class logits", metrics.auprc, ("class", "probability")),
+    "auroc_anomaly": (
+        "AUROC of the anomaly score, the mean of the score map",
+        metrics.auroc,
+        ("class", "anomaly_score"),
+    ),
+}
+
+
+# Where the ground truth is an outline, it has no unit to compare a difference in.
+OF_DIFFERENCES = ("dice", "map_ssim", "map_mse", "map_variance", "counterpart_mse")
+OF_DIFFERENCES += ("counterpart_ssim", "input_mse")
+
+
+class Finding(NamedTuple):
+    """An image (H, W) of a split, and what a method says of it."""
+
+    label: int  # its class
+    image: np.ndarray
+    truth: np.ndarray  # all 0 where none is known
+    healthy: np.ndarray  # NaN of a method that makes no pseudo-healthy image
+    difference: np.ndarray
+    probability: float  # of disease; NaN where the method does not say
+
+
+class Thresholds(NamedTuple):
+    """Of the score map: that of the best Dice on validation, if known, and that of the run."""
+
+    validated: float | None
+    reading: Reading
+
+
+def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
+    """The threshold of the score map with the best mean Dice; None without ground truth."""
+    pairs = ((reading.score_map(f.difference), f.truth) for f in found if f.truth.any())
+    curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
+    if not curves:
+        return None
+    return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
+
+
+def describe_image(
+    name: str, finding: Finding, validated: float | None, reading: Reading = NO_READING
+) -> Row:
+    """Everything measured on one image, with the two thresholds of :class:`Thresholds`."""
+    label, image, truth, healthy, difference, probability = finding
+    score = reading.score_map(difference)
+    row: Row = {"file": name, "class": label}
+    if not np.isnan(probability):
+        row |= {"predicted": int(probability > 0.5), "probability": probability}
+    row["anomaly_score"] = float(score.mean())
+    if label == HEALTHY:
+        row["mse_healthy"] = float(np.square(difference).mean())
+        row["variance_healthy"] = float(difference.var())
+    elif truth.any():
+        row |= metrics.map_metrics(difference, truth, score)
+        named = (("dice_validated", validated), ("dice_stored", reading.threshold))
+        for key, threshold in named:
+            if threshold is not None:
+                row[key] = metrics.dice(score > threshold, metrics.is_diseased(truth))
+        scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
+        row["map_variance"] = float((scaled[0] - scaled[1]).var())
+        if not np.isnan(healthy).all():
+            counterpart = image - truth
+            row["counterpart_mse"] = float(np.square(healthy - counterpart).mean())
+            row["counterpart_ssim"] = metrics.ssim(healthy, counterpart, data_range=2.0)
+        row["input_mse"] = float(np.square(truth).mean())
+    return row
+
+
+def summarise(rows: list[Row], groups: np.ndarray | None = None) -> dict[str, dict]:
+    """Each metric over all images where it is defined, with its bootstrap 95 % interval.
+
+    ``groups``: what images are drawn together by, see :func:`metrics.with_interval`.
+    """
+    summary = {}
+    for name in PER_IMAGE:
+        values = np.array([row.get(name, np.nan) for row in rows])
+        if any(name in row for row in rows):
+            summary[name] = metrics.with_interval(metrics.mean, values, groups=groups)
+    for name, (_, statistic, keys) in OVERALL.items():
+        if not rows[0].keys() >= set(keys):
+            continue
+        columns = [np.array([row[key] for row in rows]) for key in keys]
+        summary[name] = metrics.with_interval(statistic, *columns, groups=groups)
+    return summary
+
+
+def confusion(rows: list[Row]) -> np.ndarray | None:
+    """Counts (2, 2) of true and predicted classes; None of a method that predicts none."""
+    if "predicted" not in rows[0]:
+        return None
+    labels, predicted = (np.array([row[key] for row in rows]) for key in ("class", "predicted"))
+    return metrics.confusion(labels, predicted)
+
+
+def title_of(name: str) -> str:
+    return PER_IMAGE[name] if name in PER_IMAGE else OVERALL[name][0]
+
+
+def interval_text(entry: dict) -> str:
+    if math.isnan(entry["value"]):
+        return "undefined"
+    value, low, high = (decimals(entry[key]) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}] ({entry['n']} images)"
+
+
+def decimals(value: float) -> str:
+    """Four decimals; two significant digits of what these would make a zero."""
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"

@@ -1,0 +1,57 @@
+"""Outlines: boxes are drawn, and the mask of an image is found by its name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from descargan.errors import UserError
+from descargan.outlines import Box, draw_boxes, find_masks
+
+LESION = np.zeros((20, 30), bool)
+LESION[4:10, 5:17] = True
+
+
+def test_a_box_holds_the_pixels_whose_centre_is_in_it():
+    mask = draw_boxes([Box(1.4, 2, 2.2, 1), Box(6, 6, 2, 2)], 8, 8)
+    wanted = np.zeros((8, 8), bool)
+    wanted[2, 1:4] = wanted[6:, 6:] = True
+    np.testing.assert_array_equal(mask, wanted)
+
+
+@pytest.mark.parametrize(
+    ("box", "mention"),
+    [(Box(0, 0, 30, 8), "out of the image"), (Box(-5, 0, 4, 4), "out"), (Box(1, 1, 0, 4), "empty")],
+)
+def test_a_box_that_is_no_part_of_the_image_is_refused(box, mention):
+    with pytest.raises(UserError, match=mention):
+        draw_boxes([box], 8, 8)
+
+
+def masks(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(LESION).save(folder / name)
+
+
+def test_masks_are_found_by_path_and_by_name(tmp_path):
+    masks(tmp_path, "s1/7_mask.png", "s2/7_mask.tif", "deep/er/x_mask.bmp", "other.png")
+    found = find_masks(["s1/7.jpg", "s2/7.png", "a/x.png", "y.png"], tmp_path, "_mask")
+    wanted = ["s1/7_mask.png", "s2/7_mask.tif", "deep/er/x_mask.bmp"]
+    assert found == [*(str(tmp_path / name) for name in wanted), None]
+
+
+def test_a_name_that_several_images_have_finds_no_mask_in_another_folder(tmp_path):
+    masks(tmp_path, "7.png", "8.png")
+    assert find_masks(["s1/7.png", "s2/7.png", "8.png"], tmp_path, "")[:2] == [None, None]
+
+
+def test_two_masks_of_an_image_are_refused(tmp_path):
+    masks(tmp_path, "7.png", "7.tif")
+    with pytest.raises(UserError, match="both masks"):
+        find_masks(["7.png"], tmp_path, "")
+
+
+def test_a_folder_without_any_mask_of_these_images_names_what_it_looked_for(tmp_path):
+    masks(tmp_path, "8.png")
+    with pytest.raises(UserError, match=r"7_seg\.png .*--mask-suffix"):
+        find_masks(["7.png"], tmp_path, "_seg")

@@ -1,0 +1,73 @@
+"""From which value on a map says that something was found: without pixel labels, with the run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from descargan.errors import UserError
+from descargan.options import Options
+from descargan.reading import (
+    count_values,
+    describe_maps,
+    healthy_threshold,
+    keep_reading,
+    read_reading,
+    reading_of,
+)
+
+
+def test_nearly_all_pixels_of_healthy_images_lie_below_the_threshold():
+    rng = np.random.default_rng(0)
+    maps = [rng.uniform(0, 1, (64, 64)) for _ in range(20)]
+    assert healthy_threshold(sum(map(count_values, maps))) == pytest.approx(0.995, abs=2e-3)
+
+
+def test_the_threshold_is_never_below_a_twentieth_of_the_range():
+    assert healthy_threshold(count_values(np.full((8, 8), 0.0008))) == pytest.approx(0.1)
+
+
+def test_values_beyond_the_range_count_as_its_end():
+    assert healthy_threshold(count_values(np.full((8, 8), 7.0))) == 2
+
+
+def values(scores):
+    return describe_maps(count_values(np.full((8, 8), 0.3)), [0] * 10 + [1] * 10, scores)
+
+
+def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path):
+    path = tmp_path / "reading.json"
+    keep_reading(path, "last", values([0.1] * 10 + [0.2] * 10), 0)
+    keep_reading(path, "best", {**values([0.1] * 10 + [0.2] * 10), "threshold": 0.7}, 1)
+    assert read_reading(path, "last").threshold == pytest.approx(0.3, abs=2e-3)
+    assert read_reading(path, "best") == (0.7, "", 1)
+
+
+@pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10, [0.2] * 10 + [0.1] * 10])
+def test_a_score_that_tells_no_classes_apart_means_that_nothing_was_found(tmp_path, scores):
+    keep_reading(tmp_path / "reading.json", "last", values(scores), 0)
+    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
+    assert threshold is None
+    assert reason.startswith("nothing found")
+
+
+def test_weights_without_a_threshold_have_none(tmp_path):
+    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
+    assert threshold is None
+    assert "no threshold is stored" in reason
+
+
+def test_what_was_typed_goes_before_what_is_stored(tmp_path):
+    assert reading_of(Options(save_dir=tmp_path, threshold=0.25)).threshold == 0.25
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    (tmp_path / "reading_synthetic.json").write_text("[1")
+    with pytest.raises(UserError, match=r"reading_synthetic.json is damaged"):
+        reading_of(Options(save_dir=tmp_path))
+
+
+def test_training_stores_what_its_maps_are_read_by(trained):
+    stored = json.loads((trained / "reading_synthetic.json").read_text())
+    assert set(stored) == {"last", "best"}
+    assert stored["last"]["threshold"] >= 0.1

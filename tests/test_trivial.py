@@ -1,0 +1,100 @@
+"""Own masks are scored, beside maps that need no network; intervals are by patient."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import succeed
+from PIL import Image
+
+from descargan import metrics
+from descargan.data import ImageDataset
+from descargan.trivial import measure_trivial, trivial_maps
+
+SPOT = np.zeros((64, 64), bool)
+SPOT[40:52, 10:24] = True
+
+
+@pytest.fixture(scope="module")
+def outlined(tmp_path_factory):
+    """Four healthy images, and four with a bright spot and its outline, of two patients."""
+    root = tmp_path_factory.mktemp("outlined")
+    rng = np.random.default_rng(0)
+    rows = [("file", "source", "patient", "split", "class")]
+    for split in ("validate", "test"):
+        for i in range(8):
+            c = "sick" if i > 3 else "healthy"
+            image = rng.integers(0, 100, (64, 64), np.uint8) + 150 * (SPOT & (i > 3))
+            for folder, picture in ((c, image), ("masks", 255 * SPOT)):
+                if folder != "masks" or i > 3:
+                    path = root / split / folder / f"{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(picture.astype(np.uint8)).save(path)
+            rows.append((f"{split}/{c}/{i}.png", "", f"P{i // 2}", split, c))
+    with (root / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(outlined, trained, tmp_path_factory) -> dict:
+    """metrics.json of a test of the outlined images."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    shutil.copytree(trained, folder)
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("synthetic", "folder")))
+    arguments = ["--dataset-path", outlined, "--save-dir", folder, "--visdom", "off"]
+    with pytest.MonkeyPatch.context() as patch:
+        resamples = metrics.resamples
+        patch.setattr(metrics, "resamples", lambda n, _samples, groups: resamples(n, 50, groups))
+        succeed("main.py", "--mode", "test", *arguments)
+    return json.loads((folder / "results" / "test" / "metrics.json").read_text())
+
+
+def test_outlines_are_scored_and_differences_that_have_no_unit_are_not(found):
+    assert {"pixel_auroc", "pixel_auprc", "dice_validated", "dice_best"} <= found["metrics"].keys()
+    assert not {"dice", "map_mse", "map_ssim", "counterpart_mse"} & found["metrics"].keys()
+    assert found["metrics"]["pixel_auprc"]["n"] == 4
+
+
+def test_trivial_maps_stand_beside_them(found):
+    trivial = found["trivial_maps"]
+    assert trivial.keys() == {"intensity", "smoothed intensity", "centre", "nothing"}
+    assert trivial["intensity"]["pixel_auroc"]["value"] == pytest.approx(1)
+    assert trivial["intensity"]["dice_best"]["value"] == pytest.approx(1)
+    assert trivial["nothing"]["pixel_auroc"]["value"] == pytest.approx(0.5)
+    assert trivial["nothing"]["pixel_auprc"]["value"] == pytest.approx(SPOT.mean())
+
+
+def test_trivial_maps_are_of_what_they_say():
+    image = np.full((64, 64), -1.0)
+    image[32, 32] = 1
+    maps = trivial_maps(image)
+    assert maps["intensity"].sum() == 1
+    assert maps["smoothed intensity"].sum() == pytest.approx(1, abs=1e-3)
+    assert maps["smoothed intensity"].max() == pytest.approx(1 / (2 * np.pi * 9), rel=0.02)
+    assert maps["centre"][32, 32] > 0.99 > 0.1 > maps["centre"][0, 0]
+
+
+def test_a_split_without_truth_has_nothing_to_measure(tmp_path, outlined):
+    shutil.copytree(outlined, tmp_path / "set", ignore=shutil.ignore_patterns("masks"))
+    assert measure_trivial(ImageDataset("Folder", tmp_path / "set", "test", 64)) == {}
+
+
+def test_images_of_a_patient_are_drawn_together():
+    """Of two patients with all images alike there are but three means."""
+    values, patients = np.array([0.0] * 9 + [1.0] * 3), np.array(["a"] * 9 + ["b"] * 3)
+    means = set()
+    for draw in metrics.resamples(12, 200, patients):
+        means.add(values[draw].mean())
+    assert means == {0.0, 0.25, 1.0}
+    together = metrics.with_interval(metrics.mean, values, groups=patients)
+    assert (together["value"], together["low"], together["high"]) == (0.25, 0, 1)
+    assert metrics.with_interval(metrics.mean, values)["high"] < 0.6
+
+
+def test_the_best_dice_is_that_of_one_threshold_for_all():
+    curves = np.array([[0.9, 0.1, 0.5], [0.1, 0.9, 0.5]])
+    assert metrics.best_dice(curves)["value"] == 0.5
