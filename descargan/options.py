@@ -261,7 +261,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "fast": {
         "networks": "compact",
-        "translation": "auto",
+        "translation": "veil",
         "augment": True,
         "batch_size": 20,
         "critic_steps": 1,

@@ -22,7 +22,18 @@ def short(monkeypatch):
 
 
 def arguments(folder: Path, synthetic: Path) -> list:
-    fixed = ["--recipe", "fast", "--image-size", 64, "--batch-size", 4, "--visdom", "off"]
+    fixed = [
+        "--recipe",
+        "fast",
+        "--translation",
+        "auto",
+        "--image-size",
+        64,
+        "--batch-size",
+        4,
+        "--visdom",
+        "off",
+    ]
     return ["main.py", *fixed, "--dataset-path", synthetic, "--save-dir", folder, "--log-every", 1]
 
 
