@@ -114,7 +114,7 @@ def conclude(
     """
     results = options.results_dir
     title = f"{options.dataset}: test images"
-    figure = show(list(seen.examples.values()), title, thresholds, dataset.has_truth)
+    figure = show(list(seen.examples.values()), title, thresholds, dataset)
     save_figure(figure, results / "examples.png")
     about = describe_test(options, dataset, thresholds)
     found = measure(dataset, seen, others)
@@ -266,7 +266,9 @@ def replaced_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth: bool) -> Figure:
+def show(
+    examples: list[Finding], title: str, thresholds: Thresholds, dataset: ImageDataset
+) -> Figure:
     """Rows of images and maps: with the ground truth where there is one, else over the image."""
     classes, image, truth, healthy, difference, probability = (
         np.stack(x) for x in zip(*examples, strict=True)
@@ -276,13 +278,19 @@ def show(examples: list[Finding], title: str, thresholds: Thresholds, has_truth:
         for c, p in zip(classes, probability, strict=True)
     ]
     limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference)
-    if not has_truth:
+    translated = not np.isnan(healthy).all()
+    if translated and not dataset.has_truth:
         contours = None if limit is None else (score, limit)
         return overlay_figure(image, healthy, difference, names, title, contours)
     columns = {"image": image, "pseudo-healthy": healthy, "difference map": difference}
+    if not translated:
+        del columns["pseudo-healthy"]
     if limit is not None:
         columns[f"score > {limit:.2f}"] = score > limit
-    columns |= {"ground truth": truth, "diseased pixels": metrics.is_diseased(truth)}
+    if dataset.has_truth and not dataset.has_masks:
+        columns["ground truth"] = truth
+    if dataset.has_truth:
+        columns["diseased pixels"] = metrics.is_diseased(truth)
     return example_figure(columns, title, names)
 
 

@@ -213,8 +213,8 @@ def check_command(line: str) -> None:
             assert all(re.fullmatch(r"--[a-z-]+=\S+", word) for word in rest), line
         case ["python", "-m", "venv", *_]:
             pass
-        case ["python", script, *rest] if script.startswith("benchmarks/"):
-            check_benchmark(script, rest)
+        case ["python", "-m", module, *rest] if module.startswith("benchmarks."):
+            check_benchmark(module, rest)
         case ["python", "-m", script, *rest] | ["python", script, *rest]:
             parser_of(script).parse_args(rest)
         case _:
@@ -233,12 +233,12 @@ def check_installation(words: list[str]) -> None:
             assert word[2:-1] in extras, word
 
 
-def check_benchmark(script: str, words: list[str]) -> None:
+def check_benchmark(module: str, words: list[str]) -> None:
     """``--help`` knows the options; what stands after ``--`` goes to main.py."""
     end = words.index("--") if "--" in words else len(words)
     build_parser().parse_args(words[end + 1 :])
-    command = words[: 0 if words[0].startswith("-") else 1]
-    known = run_as_main(runpy.run_path, [str(ROOT / script), *command, "--help"])
+    command = [] if not words or words[0].startswith("-") else words[:1]
+    known = run_as_main(runpy.run_module, [module, *command, "--help"])
     for word in words[:end]:
         assert not word.startswith("--") or word in known, word
 

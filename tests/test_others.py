@@ -11,6 +11,10 @@ from conftest import assert_refused, program, succeed
 from PIL import Image
 
 from descargan import metrics
+from descargan.data import ImageDataset
+from descargan.reading import Reading
+from descargan.scores import Finding, Thresholds
+from descargan.testing import show
 
 SPOT = np.zeros((64, 64), bool)
 SPOT[40:52, 10:24] = True
@@ -190,6 +194,18 @@ def test_a_method_that_knows_the_differences_finds_all_of_them(synthetic, tmp_pa
     assert found["dice_best"]["value"] > 0.99
     assert found["auroc_anomaly"]["value"] == 1
     assert not {"accuracy", "auroc_class", "counterpart_mse", "map_mse"} & found.keys()
+
+
+@pytest.mark.parametrize("healthy", [BEST, np.nan * BEST], ids=["translated", "not"])
+def test_the_examples_show_what_there_is(outlined, healthy):
+    """A mask once, and no pseudo-healthy image of a method that makes none."""
+    dataset = ImageDataset("Folder", outlined, "test", 64)
+    finding = Finding(1, BEST, SPOT.astype(np.float32), healthy, BEST, np.nan)
+    figure = show([finding], "", Thresholds(None, Reading(0.5)), dataset)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    translated = [] if np.isnan(healthy).all() else ["pseudo-healthy"]
+    shown = ["image", *translated, "difference map", "score > 0.50", "diseased pixels"]
+    assert titles == shown
 
 
 @pytest.mark.parametrize("option", [["--save-dir", "x"], ["--weights", "best"], ["--amp"]])
