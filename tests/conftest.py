@@ -108,6 +108,7 @@ def trained(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)  # which training and testing through the API leave on
 
 
 @pytest.fixture(autouse=True)
