@@ -11,7 +11,7 @@ DEMO = demo
 
 # Small enough for a laptop: 64 x 64 pixels, less than half of the fast recipe.
 DEMO_DATA = --image-size 64 --validate 50 --test 100
-DEMO_TRAINING = --recipe fast --image-size 64 --epochs 5
+DEMO_TRAINING = --recipe fast --translation combined --image-size 64 --epochs 5
 DEMO_MINUTES = 10
 
 .PHONY: demo greeting test lint format clean
