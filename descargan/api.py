@@ -60,15 +60,13 @@ test.__test__ = False  # not one of pytest's
 
 def run_training(options: Options) -> TrainingResult:
     """Train as the options say, alone or among the processes that torchrun started."""
-    from descargan.choice import train_best_kind
     from descargan.training import train
 
     refuse_other_run(options)
     device = choose_device(options.device)
     speed_up_process(options.tf32)
-    start = train_best_kind if options.translation == "auto" else train
     with process_group(device) as process:
-        return start(options, device, process)
+        return train(options, device, process)
 
 
 def run_test(options: Options) -> Results:

@@ -181,7 +181,6 @@ class Run:
         self.metrics = folder / f"metrics_{name}.jsonl"
         self.examples = folder / f"examples_{name}.npz"
         self.picture = folder / f"examples_{name}.png"
-        self.choice = folder / f"choice_{name}.json"  # see choice.py
         self.reading = folder / f"reading_{name}.json"  # see reading.py
         self.likeness = folder / f"likeness_{name}.npz"  # see likeness.py
 

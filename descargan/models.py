@@ -241,10 +241,7 @@ def check_size(size: Sequence[int]) -> None:
 
 
 def build_networks(options: Options) -> tuple[nn.Module, nn.Module]:
-    """Both networks, with new weights, as the options say.
-
-    Raises UserError for a kind of map that they do not draw.
-    """
+    """Both networks, with new weights, as the options say."""
     if options.networks == "compact":
         return (
             compact.Generator(translation=options.translation),

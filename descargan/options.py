@@ -15,9 +15,9 @@ from descargan.errors import UserError
 from descargan.files import available_cores
 from descargan.kinds import KINDS
 
-# volumes.AXES and the keys of maps.MAP_KINDS and auto: --help shows them without importing PyTorch.
+# volumes.AXES and the keys of maps.MAP_KINDS: --help shows them without importing PyTorch.
 AXES = ("sagittal", "coronal", "axial")
-TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined", "auto")
+TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
 
 
 def option(default: object, help: str, **parsing: object) -> Any:
@@ -161,8 +161,7 @@ class Options:
     critic_filters: int = whole(32, "filters of the discriminator's first layer (default: 32)")
     translation: str = option(
         "image",
-        "what the generator draws: an image, or the change of its input; auto: of veil and "
-        "combined, whichever suits the images, by the classes alone (default: image)",
+        "what the generator draws: an image, or the change of its input (default: image)",
         choices=TRANSLATIONS,
     )
     generator_norm: str = option(
