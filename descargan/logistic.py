@@ -66,8 +66,9 @@ def critic_step(
     player.scaler.scale(batch.share * total).backward()
     if is_penalised(state, options) and fakes is not None:
         terms["critic/gradient penalty"] = penalise(state, batch, sureness, options)
-    # Not clipped: that would take from the penalty, which is rare and large.
-    norm = apply_gradients(player, math.inf, batch.process)
+    # Once there are fakes, without a limit: it would take from the penalty, rare and large.
+    limit = options.clip_norm if fakes is None else math.inf
+    norm = apply_gradients(player, limit, batch.process)
     terms = {name: term.detach() for name, term in terms.items()}
     return {"critic/total": total.detach(), **terms, "critic/gradient norm": norm}
 
