@@ -64,23 +64,24 @@ def critic_step(
         terms["critic/adversarial"] = adversarial
         total = total + options.critic_adversarial * adversarial
     player.scaler.scale(batch.share * total).backward()
-    if is_penalised(state, options) and fakes is not None:
+    penalised = fakes is not None and is_penalised(state, options)
+    if penalised and state.iteration % PENALTY_EVERY == 0:
         terms["critic/gradient penalty"] = penalise(state, batch, sureness, options)
-    # Once there are fakes, without a limit: it would take from the penalty, rare and large.
-    limit = options.clip_norm if fakes is None else math.inf
+    # Beside the penalty without a limit, which would take from it: it is rare and large.
+    limit = math.inf if penalised else options.clip_norm
     norm = apply_gradients(player, limit, batch.process)
     terms = {name: term.detach() for name, term in terms.items()}
     return {"critic/total": total.detach(), **terms, "critic/gradient norm": norm}
 
 
 def is_penalised(state: TrainingState, options: Options) -> bool:
-    """Whether this iteration takes the penalty: now and then, and where tissue is moved.
+    """Whether critics are penalised: where tissue is moved.
 
     A moved edge is nowhere near its place, so critics that are sure of it give a flow no direction.
     What is added or taken away needs none, and a smoother classifier sees less of it.
     """
     moves = state.generator.network.kind.flow is not None
-    return bool(options.critic_penalty) and moves and state.iteration % PENALTY_EVERY == 0
+    return bool(options.critic_penalty) and moves
 
 
 def penalise(state: TrainingState, batch: Batch, sureness: Tensor, options: Options) -> Tensor:
