@@ -110,7 +110,7 @@ class GraphTraining:
 
     def batches_of(self, epoch: int) -> list[Tensor]:
         options = self.options
-        return shuffled_batches(len(self.classes), options.batch_size, options.seed, epoch)
+        return shuffled_batches(self.classes, options.batch_size, options.seed, epoch)
 
     def iterate(self) -> None:
         """The next iteration; the device may still be at work when this returns."""

@@ -191,10 +191,10 @@ def random_stream(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-def shuffled_batches(length: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Indices of the batches of an epoch: a function of the seed and the epoch alone."""
+def shuffled_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Indices of the batches of an epoch, each of the images (N,) once: by seed and epoch alone."""
     stream = torch.Generator().manual_seed(random_stream(seed, 0, epoch))
-    return list(torch.randperm(length, generator=stream).split(batch_size))
+    return list(torch.randperm(len(classes), generator=stream).split(batch_size))
 
 
 def balanced_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:

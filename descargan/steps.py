@@ -140,6 +140,11 @@ class Batch:
         return torch.bincount(self.everyone, minlength=2).clamp(min=1) / self.process.world
 
 
+def wasserstein_step(state: TrainingState, batch: Batch, options: Options) -> Terms:
+    """One iteration of the paper's: every ``critic_steps``-th is the generator's, too."""
+    return train_step(state, batch, options, state.iteration % options.critic_steps == 0)
+
+
 def train_step(
     state: TrainingState, batch: Batch, options: Options, with_generator: bool = True
 ) -> Terms:

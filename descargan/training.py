@@ -29,11 +29,9 @@ from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
     ImageDataset,
-    balanced_batches,
     load,
     random_flips,
     random_stream,
-    shuffled_batches,
     warn_of_few,
 )
 from descargan.device import enough_memory
@@ -43,12 +41,12 @@ from descargan.evaluation import example_batch, sign_of_disease, translate_examp
 from descargan.figures import example_figure, save_figure
 from descargan.files import write_atomically, write_json
 from descargan.likeness import keep_likeness
-from descargan.logistic import logistic_step
+from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json
 from descargan.reading import keep_reading
 from descargan.scores import decimals
-from descargan.steps import Batch, Terms, TrainingState, train_step
+from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "visdom")
@@ -69,7 +67,7 @@ class Training:
 
     def __init__(self, options: Options, device: torch.device, process: Process) -> None:
         self.options, self.device, self.process = options, device, process
-        self.run = Run(options.save_dir, options.dataset)
+        self.run, self.method = Run(options.save_dir, options.dataset), METHODS[options.networks]
         self.dashboard = Dashboard()  # shows nothing until the run begins
         torch.manual_seed(options.seed)
         networks = build_networks(options)
@@ -94,9 +92,7 @@ class Training:
         A last one that leaves a process without an image is dropped.
         """
         size, seed = self.whole_batch, self.options.seed
-        if self.options.networks == "compact":
-            return balanced_batches(self.images.classes, size, seed, epoch)
-        batches = shuffled_batches(len(self.images), size, seed, epoch)
+        batches = self.method.batches(self.images.classes, size, seed, epoch)
         return [batch for batch in batches if len(batch) >= self.process.world]
 
     def begin(self, dashboard: Dashboard) -> None:
@@ -167,7 +163,7 @@ class Training:
         options, state = self.options, self.state
         networks = (state.averaged, state.discriminator.network)
         translator = Translator(*networks, self.device, averaged_flips(options))
-        if options.networks == "compact":
+        if self.method.signed:
             batch_size = options.batch_size
             translator.sign = sign_of_disease(translator, self.validation, batch_size)
         values = validate(translator, self.validation, options.batch_size, options.workers)
@@ -205,11 +201,7 @@ class Training:
         if options.decay == "linear":
             state.set_learning_rate((1 - state.iteration / self.length) * options.learning_rate)
         state.iteration += 1
-        if options.networks == "compact":
-            terms = logistic_step(state, batch, options)
-        else:
-            with_generator = state.iteration % options.critic_steps == 0
-            terms = train_step(state, batch, options, with_generator)
+        terms = self.method.step(state, batch, options)
         if options.average and "generator/total" in terms:
             state.update_average(options.average)
         return terms

@@ -1,0 +1,28 @@
+"""How each family of networks is trained. A family is an entry of METHODS and of --networks."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from descargan.data import balanced_batches, shuffled_batches
+from descargan.logistic import logistic_step
+from descargan.options import Options
+from descargan.steps import Batch, Terms, TrainingState, wasserstein_step
+
+
+class Method(NamedTuple):
+    """What a training takes from its family of networks."""
+
+    # One iteration, which the state has counted already, on a batch.
+    step: Callable[[TrainingState, Batch, Options], Terms]
+    # Indices of the batches of an epoch, by classes (N,), size, seed and epoch.
+    batches: Callable[[Tensor, int, int, int], list[Tensor]]
+    # Whether maps may be read by one sign: the paper's are by both.
+    signed: bool
+
+
+METHODS = {
+    "paper": Method(wasserstein_step, shuffled_batches, signed=False),
+    "compact": Method(logistic_step, balanced_batches, signed=True),
+}
