@@ -117,10 +117,11 @@ class Training:
         )
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
-        if self.length < self.options.critic_steps:
+        before = max(self.options.critic_steps - 1, self.method.alone)
+        if self.length <= before:
             warn(
-                f"{self.length} iterations are fewer than --critic-steps "
-                f"{self.options.critic_steps}: the generator takes no step; pass more --epochs"
+                f"the critic takes the first {before} iterations without the generator, which learns "
+                f"nothing in these {self.length}: pass more --epochs"
             )
         keep_likeness(self.run.likeness, self.images, self.validation)
         if self.state.iteration == 0:
