@@ -120,8 +120,8 @@ class Training:
         before = max(self.options.critic_steps - 1, self.method.alone)
         if self.length <= before:
             warn(
-                f"the critic takes the first {before} iterations without the generator, which learns "
-                f"nothing in these {self.length}: pass more --epochs"
+                f"the critic takes the first {before} iterations without the generator, which "
+                f"learns nothing in these {self.length}: pass more --epochs"
             )
         keep_likeness(self.run.likeness, self.images, self.validation)
         if self.state.iteration == 0:
