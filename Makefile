@@ -15,9 +15,6 @@ DEMO_DATA = --image-size 64 --validate 50 --test 100
 DEMO_TRAINING = --recipe deformation --image-size 64 --base-filters 16 --critic-filters 16 --epochs 3
 DEMO_MINUTES = 10
 
-# Threads that wait give the processor to others: on a busy machine they would spin for nothing.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: demo greeting test lint format clean
 .DELETE_ON_ERROR:
 
