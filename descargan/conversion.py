@@ -13,13 +13,12 @@ from descargan import HEALTHY
 from descargan.errors import UserError
 from descargan.files import naming
 from descargan.images import fit, read_slices
+from descargan.layout import MASKS
 from descargan.masks import fit_mask, read_mask, read_masks
 from descargan.outlines import Box, draw_boxes
 from descargan.scaling import common_range, intensity_range, quantise, scale
 from descargan.sources import Span
 from descargan.volumes import is_volume
-
-MASKS = "masks"  # folder beside the two class folders
 
 
 class Item(NamedTuple):

@@ -12,6 +12,10 @@ class Kind(NamedTuple):
     prepared: bool  # all of the networks' size, and in one unit, which stays where it is [-1, 1]
 
 
+# What the slices of a volume are perpendicular to, X, Y, Z; and how intensities come to [-1, 1].
+AXES = ("sagittal", "coronal", "axial")
+SCALINGS = ("minmax", "percentile")
+
 PICTURES = ".png, .jpg, .bmp, .tif, .webp, .jp2, .npy, DICOM"
 
 KINDS = {

@@ -20,7 +20,7 @@ HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
     | {"normal", "normals", "no finding", "no findings"}
 )
-MASKS = "masks"
+MASKS = "masks"  # folder beside the two class folders
 PREPARATION = "preparation.json"  # how a data set was made, in its folder
 MANIFEST = "manifest.csv"
 

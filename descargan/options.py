@@ -13,10 +13,9 @@ from typing import Any
 from descargan.cli import count, fraction, natural, port, positive, weight
 from descargan.errors import UserError
 from descargan.files import available_cores
-from descargan.kinds import KINDS
+from descargan.kinds import AXES, KINDS, SCALINGS
 
-# volumes.AXES and the keys of maps.MAP_KINDS: --help shows them without importing PyTorch.
-AXES = ("sagittal", "coronal", "axial")
+# The keys of maps.MAP_KINDS: --help shows them without importing PyTorch.
 TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
 
 
@@ -119,7 +118,7 @@ class Options:
         "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
         "body (default: that of the preparation, where it scaled; else minmax, and with --recipe "
         "fast percentile, but for Synthetic)",
-        choices=("minmax", "percentile"),
+        choices=SCALINGS,
         before="minmax",
     )
     axis: str | None = option(

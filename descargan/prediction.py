@@ -24,12 +24,12 @@ from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, write_report
+from descargan.scores import Row
 from descargan.sources import Picture, Preprocessing, as_shown, read_pictures, spans_of_series
 from descargan.translator import Result, Translator
 from descargan.volumes import Volume, is_volume, read_volume, slice_number, write_map
 
 FIELDS = ("file", "slice", "predicted", "probability", "anomaly_score", "unlike_training", "error")
-Row = dict[str, str | int | float]
 
 
 class Shot(NamedTuple):

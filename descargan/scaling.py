@@ -7,8 +7,8 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from descargan.errors import UserError
+from descargan.kinds import SCALINGS
 
-SCALINGS = ("minmax", "percentile")
 PERCENTILES = (1.0, 99.0)  # of the body
 BELOW, ABOVE = 0.5, 0.25  # of their distance, kept: dark organs at the border, a bright tumour
 LEAST_BODY = 0.05  # of the image; less is a marker or a catheter

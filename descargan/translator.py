@@ -146,9 +146,8 @@ class Translator:
         """Translate images (B, 1, S, S) in [-1, 1] into healthy ones."""
         images = images.to(self.device, memory_format=torch.channels_last)
         kind = self.generator.kind
-        with evaluating(self.generator, self.discriminator):
-            healthy, flow = self.into(images, HEALTHY)
-            probability = self.classify(images)
+        healthy, flow = self.into(images, HEALTHY)
+        probability = self.classify(images)
         difference = kind.difference(images, healthy)
         return Translations(images, healthy, difference, probability, flow, self.sign)
 

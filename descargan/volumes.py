@@ -10,12 +10,12 @@ import numpy as np
 from descargan.errors import UserError
 from descargan.files import write_atomically
 from descargan.geometry import resize, square_pixels
+from descargan.kinds import AXES
 from descargan.scaling import body, without_no_data
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-AXES = ("sagittal", "coronal", "axial")  # what the slices are perpendicular to: X, Y, Z
 SHOWN = ("L", "P", "I")  # where X, Y, Z of a Volume grow to: left, posterior, inferior
 SUFFIXES = (".nii", ".nii.gz")
 TEXTS = ("descrip", "aux_file", "intent_name", "db_name")  # free ones of a header
