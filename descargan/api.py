@@ -1,10 +1,11 @@
 """What ``main.py`` and the Python API do: train, test, predict, load."""
 
+import shlex
 from pathlib import Path
 
 from descargan.checkpoints import Run
 from descargan.device import choose_device, enough_memory, speed_up_process
-from descargan.distributed import process_group
+from descargan.distributed import Process, process_group
 from descargan.errors import UserError
 from descargan.options import Options, checked
 from descargan.settings import settle
@@ -60,13 +61,25 @@ test.__test__ = False  # not one of pytest's
 
 def run_training(options: Options) -> TrainingResult:
     """Train as the options say, alone or among the processes that torchrun started."""
+    from descargan.choice import train_best_kind
     from descargan.training import train
 
     refuse_other_run(options)
     device = choose_device(options.device)
     speed_up_process(options.tf32)
     with process_group(device) as process:
-        return train(options, device, process)
+        run_it = train_best_kind if options.translation == "auto" else train
+        result = run_it(options, device, process)
+        if process.is_first and result.stopped_by:
+            command = resume_command(options, process)
+            print(f"stopped and saved at iteration {result.iteration}; to go on: {command}")
+    return result
+
+
+def resume_command(options: Options, process: Process) -> str:
+    launcher = "python" if process.world == 1 else f"torchrun --nproc-per-node={process.world}"
+    command = f"{launcher} main.py --resume --save-dir {shlex.quote(str(options.save_dir))}"
+    return command if options.dataset == "Synthetic" else f"{command} --dataset {options.dataset}"
 
 
 def run_test(options: Options) -> Results:
@@ -90,10 +103,11 @@ def run_prediction(options: Options) -> None:
 def refuse_other_run(options: Options) -> None:
     """Raise UserError where training would overwrite a run, or there is none to resume."""
     run = Run(options.save_dir, options.dataset)
-    if options.resume == "off" and run.is_used():
+    begun = run.is_resumable() or bool(run.candidates())
+    if options.resume == "off" and (begun or run.is_used()):
         raise UserError(
             f"{run.folder} holds a {options.dataset} run: go on with it with --resume, "
             "or train into another --save-dir"
         )
-    if options.resume == "on" and not run.is_resumable():
+    if options.resume == "on" and not begun:
         raise UserError(f"{run.state} does not exist: nothing to --resume in that --save-dir")

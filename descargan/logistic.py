@@ -16,7 +16,8 @@ from descargan.device import autocast
 from descargan.options import Options
 from descargan.steps import Batch, Terms, TrainingState, apply_gradients
 
-CRITIC_ALONE = 400  # iterations: an untrained change is nothing, so there are no fakes yet
+CRITIC_ALONE = 300  # iterations: an untrained change is nothing, so there are no fakes yet
+WARM_UP = 50  # iterations: the first gradients are so large that Adam remembers them for hundreds
 PENALTY_EVERY = 8  # iterations, as it is the dearest term
 
 

@@ -242,6 +242,8 @@ def check_size(size: Sequence[int]) -> None:
 
 def build_networks(options: Options) -> tuple[nn.Module, nn.Module]:
     """Both networks, with new weights, as the options say."""
+    if options.translation == "auto":
+        raise UserError("--translation auto is chosen by a training: name a kind to build networks")
     if options.networks == "compact":
         return (
             compact.Generator(translation=options.translation),

@@ -160,8 +160,9 @@ class Options:
     critic_filters: int = whole(32, "filters of the discriminator's first layer (default: 32)")
     translation: str = option(
         "image",
-        "what the generator draws: an image, or the change of its input (default: image)",
-        choices=TRANSLATIONS,
+        "what the generator draws: an image, or the change of its input; auto tries two kinds of "
+        "change and takes what suits the images (default: image)",
+        choices=(*TRANSLATIONS, "auto"),
     )
     generator_norm: str = option(
         "batch",
@@ -259,7 +260,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "fast": {
         "networks": "compact",
-        "translation": "veil",
+        "translation": "auto",
         "augment": True,
         "batch_size": 20,
         "critic_steps": 1,

@@ -53,6 +53,11 @@ def settle(typed: Mapping[str, object]) -> Options:
             options = settle_use(options, typed, run)
         elif run.is_resumable():
             options = settle_resumed(options, typed, run)
+        elif candidates := run.candidates():
+            options = settle_resumed(options, typed, candidates[0])
+            options = replace(options, translation="auto")
+    if options.translation == "auto" and options.networks != "compact":
+        raise UserError("--translation auto chooses for --networks compact: name a kind")
     kind = KINDS[options.dataset]
     path = Path(kind.folder) if options.dataset_path is None else options.dataset_path
     options = as_prepared(options, path)
@@ -145,7 +150,9 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):
         warn(f"the learning rate now falls over {options.epochs} epochs, not {kept['epochs']}")
     for name, value in fixed.items():
-        if name in typed and typed[name] != value:
+        if typed.get(name) == "auto":  # as it was chosen
+            options = replace(options, **{name: value})
+        elif name in typed and typed[name] != value:
             raise UserError(
                 f"--{name.replace('_', '-')} is {value} in the run that --resume goes on with: "
                 "leave it out, or train into another --save-dir"

@@ -7,7 +7,6 @@ epoch. So a run resumed at any iteration goes on exactly as if it had not been s
 
 import io
 import math
-import shlex
 import signal
 import sys
 import threading
@@ -196,24 +195,29 @@ class Training:
             noise = options.noise * torch.rand_like(images)
             yield Batch(images, classes, noise, self.images.classes[batch], process)
 
+    def learning_rate(self) -> float:
+        """That of the next iteration."""
+        done, options, warm_up = self.state.iteration, self.options, self.method.warm_up
+        left = 1 - done / self.length if options.decay == "linear" else 1.0
+        return left * options.learning_rate * min(1.0, (done + 1) / max(warm_up, 1))
+
     def iterate(self, batch: Batch) -> Terms:
         """One iteration. Returns its loss terms."""
         options, state = self.options, self.state
-        if options.decay == "linear":
-            state.set_learning_rate((1 - state.iteration / self.length) * options.learning_rate)
+        state.set_learning_rate(self.learning_rate())
         state.iteration += 1
         terms = self.method.step(state, batch, options)
         if options.average and "generator/total" in terms:
             state.update_average(options.average)
         return terms
 
-    def loop(self, stopped_by: list[int], progress: tqdm) -> int:
-        """Iterate to the end, or until a signal stands in ``stopped_by``. Returns that, or 0."""
+    def loop(self, end: int, stopped_by: list[int], progress: tqdm) -> int:
+        """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
         stop, cost = 0, Cost(options, self.length, self.device.type == "cpu")
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
-        while state.iteration < self.length and not stop:
+        while state.iteration < end and not stop:
             for batch in self.batches():
                 pending.append((state.iteration + 1, self.iterate(batch)))
                 progress.update()
@@ -239,9 +243,12 @@ class Training:
         return stop
 
 
-def train(options: Options, device: torch.device, process: Process) -> TrainingResult:
+def train(
+    options: Options, device: torch.device, process: Process, stop_after: int | None = None
+) -> TrainingResult:
     """Train both networks and save them to ``options.save_dir`` after each epoch.
 
+    ``stop_after``: as many epochs, though the learning rate falls as for all of them.
     Raises UserError where a loss is no longer finite, the memory of the GPU is full, or the run to
     resume does not fit.
     """
@@ -250,14 +257,12 @@ def train(options: Options, device: torch.device, process: Process) -> TrainingR
     run, state = training.run, training.state
     with connected(options, process) as dashboard, enough_memory():
         training.begin(dashboard)
-        settings = {"total": training.length, "initial": state.iteration, "unit": "it"}
+        end = min(stop_after or options.epochs, options.epochs) * training.per_epoch
+        settings = {"total": end, "initial": state.iteration, "unit": "it"}
         with stop_on_signals() as stopped_by, tqdm(**settings, disable=not process.is_first) as bar:
-            stop = training.loop(stopped_by, bar)
+            stop = training.loop(end, stopped_by, bar)
     history = run.read_metrics()
-    if process.is_first and stop:
-        command = resume_command(options, process)
-        print(f"stopped and saved at iteration {state.iteration}; to go on: {command}")
-    elif process.is_first:
+    if process.is_first and not stop:
         print_progress([line for line in history if line["kind"] == "validation"])
     return TrainingResult(run.folder, state.iteration, history, stop)
 
@@ -333,12 +338,6 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def resume_command(options: Options, process: Process) -> str:
-    launcher = "python" if process.world == 1 else f"torchrun --nproc-per-node={process.world}"
-    command = f"{launcher} main.py --resume --save-dir {shlex.quote(str(options.save_dir))}"
-    return command if options.dataset == "Synthetic" else f"{command} --dataset {options.dataset}"
 
 
 @contextmanager
