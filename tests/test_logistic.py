@@ -25,7 +25,7 @@ def short(monkeypatch):
 
 
 def state_of(**settings) -> tuple[TrainingState, Options]:
-    options = Options(**{**RECIPES["fast"], "image_size": 64, **settings})
+    options = Options(**{**RECIPES["fast"], "translation": "veil", "image_size": 64, **settings})
     state = TrainingState(*build_networks(options), options, torch.device("cpu"))
     return state, options
 
@@ -170,8 +170,8 @@ def test_the_sign_is_found_without_outlines(synthetic, monkeypatch, brighter, da
 
 
 def run(folder, synthetic, *arguments) -> list:
-    fixed = ["--recipe", "fast", "--image-size", 64, "--batch-size", 4, "--visdom", "off"]
-    fixed += ["--dataset-path", synthetic, "--save-dir", folder, "--log-every", 1]
+    fixed = ["--recipe", "fast", "--translation", "veil", "--visdom", "off"]
+    fixed += ["--image-size", 64, "--batch-size", 4, "--dataset-path", synthetic, "--save-dir", folder, "--log-every", 1]
     return ["main.py", *fixed, *arguments]
 
 
