@@ -15,6 +15,7 @@ import argparse
 import importlib
 import json
 import math
+import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from benchmarks.baselines import Budget, Explain, Explanation, Training
 from benchmarks.baselines.trivial import TRIVIAL
 from benchmarks.runs import cell, header, parse, row, train_and_test, value_of
 from descargan import DISEASED, HEALTHY, metrics, testing
+from descargan.cli import Parser, positive, run
 from descargan.data import ImageDataset, evenly_spread
 from descargan.device import speed_up_process
 from descargan.figures import save_figure
@@ -259,9 +261,7 @@ def named_folder(text: str) -> tuple[str, Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", nargs="+", type=named_folder, required=True, metavar="NAME=DIR")
     text = "methods to run and show (default: all but the two other recipes)"
@@ -269,8 +269,8 @@ def main() -> None:
     add("--methods", nargs="+", choices=TITLES, default=standard, metavar="NAME", help=text)
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
     text = "of the processor, for each baseline (default: 600, or none where iterations are given)"
-    add("--seconds", type=float, metavar="X", help=text)
-    add("--iterations", type=float, default=math.inf, metavar="N", help="for each baseline")
+    add("--seconds", type=positive, metavar="X", help=text)
+    add("--iterations", type=positive, default=math.inf, metavar="N", help="for each baseline")
     add("--image-size", type=int, default=64, metavar="N", help="default: 64")
     add("--out", type=Path, default=Path("runs/compare"), metavar="DIR")
     add("--figure", type=Path, metavar="FILE", help="draw the maps of all methods")
@@ -288,4 +288,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))
