@@ -36,17 +36,21 @@ COLUMNS = {
 def shuffle_classes(entries: list[Entry], rng: np.random.Generator) -> list[Entry]:
     """The same images with the same number of each class, the classes moved among the patients.
 
-    Those of all patients, one after another in random order, are handed out to the images of the
-    patients in the order of their names: so a patient's images get classes in a run, as they had.
-    Where each patient has as many images, each gets those of another.
+    Those of all patients, one patient after another in random order, are handed out to the
+    patients, and within each to the images in random order. So where a patient has one class, it
+    gets another patient's; and where it has both, the place of a slice in it tells nothing.
     """
     by_patient: dict[str, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.image.name):
+    for entry in entries:
         by_patient.setdefault(entry.patient, []).append(entry)
-    groups = [by_patient[patient] for patient in sorted(by_patient)]
+    groups = list(by_patient.values())
     labels = [entry.label for i in rng.permutation(len(groups)) for entry in groups[i]]
-    images = [entry for group in groups for entry in group]
-    return [entry._replace(label=c) for entry, c in zip(images, labels, strict=True)]
+    shuffled = []
+    for group in groups:
+        ours, labels = labels[: len(group)], labels[len(group) :]
+        places = rng.permutation(len(group))
+        shuffled += [group[i]._replace(label=c) for i, c in zip(places, ours, strict=True)]
+    return shuffled
 
 
 def prepare(options: argparse.Namespace, seed: int, permuted: bool) -> Path:

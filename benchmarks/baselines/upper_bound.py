@@ -1,7 +1,7 @@
 """The upper bound: a U-Net that is trained with the outlines.
 
-It has the body of the compact generator, which draws at half of the resolution as the recipe does,
-and sees the same views of the same images. What is lost to it is what outlines would have told.
+It is the compact generator of the recipe, whose map is taken for logits of lesion, and it sees the
+same views of the same images: so what it finds more is what outlines tell.
 """
 
 import torch
