@@ -111,7 +111,7 @@ def on_the_side(score: np.ndarray, truth: np.ndarray) -> float:
     if boxed.max() < ONE_SIDE * boxed.sum():
         return np.nan
     ours, other = scored[boxed.argmax()], scored[boxed.argmin()]
-    return float((1 + np.sign(ours - other)) / 2)
+    return 0.5 if np.isclose(ours, other) else float(ours > other)
 
 
 def halves(x: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def tell_apart(inputs: np.ndarray, labels: np.ndarray, patients: list[str]) -> l
     """AUROC of both classifiers on patients that they were not fitted to, the mean over folds."""
     models = (
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-        RandomForestClassifier(200, min_samples_leaf=5, random_state=0),
+        RandomForestClassifier(100, min_samples_leaf=5, random_state=0),
     )
     areas = []
     for model in models:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import runs
 from benchmarks.linked import options_of
-from benchmarks.runs import RECIPE, header, parse, row, run_main, train_and_test, value_of
+from benchmarks.runs import RECIPE, header, parse, row, train_and_test, value_of
 from descargan import DISEASED
 from descargan.cli import Parser, natural, run
 from descargan.data import ImageDataset, evenly_spread
@@ -73,7 +74,7 @@ def test_without(folder: Path, data: Path) -> dict:
     results = folder / "results" / "without"
     if not (results / "metrics.json").exists():
         where = ["--save-dir", folder, "--results-dir", results, "--visdom", "off"]
-        run_main(*where, *options_of(data), "--mode", "test")
+        runs.run_main(*where, *options_of(data), "--mode", "test")
     return json.loads((results / "metrics.json").read_text())["metrics"]
 
 

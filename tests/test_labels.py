@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -27,7 +28,33 @@ TINY = ["--image-size", "64", "--base-filters", "2", "--critic-filters", "2", "-
 def in_this_process(monkeypatch):
     """main.py runs here, to save its start."""
     monkeypatch.setattr(runs, "run_main", lambda *words: succeed("main.py", *words))
-    monkeypatch.setattr(shortcut, "run_main", runs.run_main)
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    """A run on pictures, trained once for all tests."""
+    folder = tmp_path_factory.mktemp("run")
+    data = linked.options_of(prepared(folder / "data", patients=2))
+    succeed("main.py", "--save-dir", folder / "run", "--visdom", "off", *data, *TINY)
+    return folder / "run"
+
+
+@pytest.fixture
+def trained_before(one_run, monkeypatch):
+    """Training is the copy of a run; it is tested on the data set that it would have been of."""
+    trained = []
+
+    def train_and_test(folder, data, recipe):
+        results = folder / "results" / "test" / "metrics.json"
+        if not results.exists():
+            shutil.copytree(one_run, folder)
+            runs.run_main("--save-dir", folder, "--visdom", "off", *data, "--mode", "test")
+            trained.append((folder.name, *recipe))
+        return json.loads(results.read_text())
+
+    for module in (permuted_labels, fewer_patients, folds):
+        monkeypatch.setattr(module, "train_and_test", train_and_test)
+    return trained
 
 
 def prepared(root, patients=6, images=2, boxed=()):
@@ -150,8 +177,10 @@ def test_the_test_split_keeps_its_classes(tmp_path):
         assert all(true[e.image.resolve()] == e.label for e in found) == kept
 
 
-def test_permuted_labels_prints_both_and_the_verdicts(tmp_path, monkeypatch, capsys):
-    source = prepared(tmp_path / "source", boxed=("10", "20", "21"))
+def test_permuted_labels_prints_both_and_the_verdicts(
+    trained_before, tmp_path, monkeypatch, capsys
+):
+    source = prepared(tmp_path / "source", patients=2, boxed=("10", "20", "21"))
     words = [source, "--out", tmp_path / "runs", "--", *TINY]
     printed = table(run_benchmark(permuted_labels, monkeypatch, capsys, *words))
     assert {"true", "permuted", "no network: smoothed intensity"} <= printed.keys()
@@ -159,8 +188,9 @@ def test_permuted_labels_prints_both_and_the_verdicts(tmp_path, monkeypatch, cap
         assert printed[classes][0] == "0"
         assert all(0 <= float(x) <= 1 for x in printed[classes][1:-1])
         assert re.match("found|nothing found", printed[classes][-1])
-    monkeypatch.setattr(runs, "run_main", None)  # nothing is trained again
-    assert printed == table(run_benchmark(permuted_labels, monkeypatch, capsys, *words))
+    again = table(run_benchmark(permuted_labels, monkeypatch, capsys, *words))
+    assert again == printed
+    assert trained_before == [(f"{c}-0", *TINY, "--seed", 0) for c in ("true", "permuted")]
 
 
 def test_fewer_patients_are_some_of_the_more():
@@ -178,7 +208,7 @@ def test_fewer_patients_keep_the_balance_of_classes():
     assert numbers == [10, 4]
 
 
-def test_fewer_patients_trains_on_them_alone(tmp_path, monkeypatch, capsys):
+def test_fewer_patients_trains_on_them_alone(trained_before, tmp_path, monkeypatch, capsys):
     source = prepared(tmp_path / "source", patients=4)
     words = [source, "--shares", 0.5, "--out", tmp_path / "runs", "--", *TINY]
     printed = table(run_benchmark(fewer_patients, monkeypatch, capsys, *words))
@@ -207,7 +237,7 @@ def test_a_map_lies_on_the_side_of_its_box():
     assert np.isnan(folds.on_the_side(right, np.ones((8, 8))))
 
 
-def test_folds_never_train_on_patients_with_boxes(tmp_path, monkeypatch, capsys):
+def test_folds_never_train_on_patients_with_boxes(trained_before, tmp_path, monkeypatch, capsys):
     source = prepared(tmp_path / "source", patients=3)
     boxes = prepared(tmp_path / "boxes", patients=3, boxed=("00", "11"))
     words = [source, "--boxes", boxes, "--folds", 3, "--out", tmp_path / "runs", "--", *TINY]
@@ -215,7 +245,8 @@ def test_folds_never_train_on_patients_with_boxes(tmp_path, monkeypatch, capsys)
     assert "14 healthy and 14 diseased images of 7 patients, 3 folds" in printed
     assert "4 boxed images of 2 patients" in printed
     rows = table(printed)
-    assert rows["centre"][0].startswith("100 ")
+    assert rows["centre"][0] == "50 (50 to 50)"
+    assert rows["smoothed intensity"][0] == "100 (100 to 100)"
     assert rows["the recipe"][1].startswith("0.")
     tested = []
     for number in range(3):
@@ -248,22 +279,17 @@ def test_scores_of_folds_are_pooled_by_their_ranks(tmp_path):
 
 
 def test_a_mark_gives_the_class_away_by_the_corners(tmp_path, monkeypatch, capsys):
-    for shortcuts in ("none", "mark"):
-        rng = np.random.default_rng(0)
-        for label, name in enumerate(CLASS_NAMES):
-            folder = tmp_path / shortcuts / "train" / name
-            folder.mkdir(parents=True)
-            for i in range(20):
-                image = rng.uniform(-1, 1, (64, 64))
-                image = shortcut.SHORTCUTS[shortcuts](image) if label else image
-                Image.fromarray(np.uint8(127.5 * (image + 1))).save(folder / f"{label}{i}.png")
-    printed = {
-        name: table(run_benchmark(giveaways, monkeypatch, capsys, tmp_path / name))
-        for name in ("none", "mark")
-    }
-    corners = "corners (mean, sd, min, max of each)"
-    assert float(printed["mark"][corners][1]) > 0.95
-    assert float(printed["none"][corners][1]) < 0.8
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(CLASS_NAMES):
+        folder = tmp_path / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(20):
+            image = rng.uniform(-1, 1, (64, 64))
+            image = shortcut.marked(image) if label else image
+            Image.fromarray(np.uint8(127.5 * (image + 1))).save(folder / f"{label}{i}.png")
+    printed = table(run_benchmark(giveaways, monkeypatch, capsys, tmp_path))
+    assert float(printed["corners (mean, sd, min, max of each)"][1]) > 0.95
+    assert float(printed["border (mean, sd, min, max)"][1]) < 0.8
 
 
 def test_a_mark_changes_a_corner_and_brightness_keeps_the_range():
@@ -278,10 +304,16 @@ def test_a_mark_changes_a_corner_and_brightness_keeps_the_range():
 
 
 def test_shortcuts_are_trained_tested_and_drawn(synthetic, tmp_path, monkeypatch, capsys):
+    monkeypatch.delitem(shortcut.SHORTCUTS, "none")
+    monkeypatch.delitem(shortcut.SHORTCUTS, "brightness")
     words = [synthetic, "--out", tmp_path / "runs", "--figure", tmp_path / "shortcut.png"]
     printed = run_benchmark(shortcut, monkeypatch, capsys, *words, "--", *TINY)
-    rows = table(printed)
-    assert {"none", "mark", "brightness"} <= rows.keys()
+    numbers = [float(x) for x in table(printed)["mark"]]
+    assert all(0 <= x <= 1 for x in numbers)
+    minutes = json.loads((tmp_path / "runs" / "mark" / "about.json").read_text())["cpu_minutes"]
+    assert minutes >= 0
+    monkeypatch.setattr(runs, "run_main", None)  # nothing is trained or tested again
+    assert printed == run_benchmark(shortcut, monkeypatch, capsys, *words, "--", *TINY)
     assert (tmp_path / "shortcut.png").stat().st_size > 1000
     path = "test/diseased/0000.npy"
     plain, marked = (np.load(root / path) for root in (synthetic, tmp_path / "runs/data-mark"))
