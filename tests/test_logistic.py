@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import assert_refused, program, succeed
 
-from descargan import data, logistic
+from descargan import data, logistic, reading
 from descargan.data import ImageDataset, balanced_batches
 from descargan.evaluation import sign_of_disease
 from descargan.logistic import logistic_step
@@ -166,6 +166,9 @@ def test_the_sign_is_found_without_outlines(synthetic, monkeypatch, brighter, da
     monkeypatch.setattr(
         translator, "into", lambda images, target: (stub.translate(images, next(seen)), None)
     )
+    few = sign_of_disease(translator, dataset, options.batch_size)
+    assert few == 0  # which four images of a class are, and none is drawn
+    monkeypatch.setattr(reading, "FEWEST", 4)
     assert sign_of_disease(translator, dataset, options.batch_size) == sign
 
 
