@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, count, fraction, natural, weight
 from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
-from descargan.errors import UserError
+from descargan.errors import UserError, warn
 from descargan.files import built_whole, map_in_processes, naming, write_table
 from descargan.layout import PREPARATION
 from descargan.scaling import SCALINGS
@@ -33,7 +32,7 @@ from descargan.splits import SPLITS, group_by_patient, stratified_split
 from descargan.volumes import AXES
 
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
-FEW = 20  # images of a class in a split
+FEW = 20  # images of a class in a split; outlined ones in the test split
 LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
 RECORDED = ("seed", "image_size", "match", "axis", "slices")
 
@@ -202,12 +201,15 @@ def choose(
 ) -> tuple[list[Plan], list[Plan], list[tuple[str, str]]]:
     """The items to write, those over the numbers wanted, and those left out by --match.
 
-    Raises UserError where a class of a split is empty.
+    Outlined images stay before others, but in training, which sees no outline. Raises UserError
+    where a class of a split is empty.
     """
     plans, reserves, left_out = [], [], []
     for (split, items), most in zip(by_split.items(), options.most, strict=True):
+        if split != "Train":
+            items = sorted(items, key=lambda item: item.outline is None)
         if options.match:
-            kept = matched(items, source.traits, options)
+            kept = matched(items, source.traits, options, split != "Train")
             gone = set(range(len(items))) - set(kept)
             reason = f"to match {' and '.join(options.match)}"
             left_out += [(items[i].source, reason) for i in sorted(gone)]
@@ -228,11 +230,15 @@ def choose(
     return plans, reserves, left_out
 
 
-def matched(items: list[Item], names: tuple[str, ...], options: Options) -> list[int]:
+def matched(
+    items: list[Item], names: tuple[str, ...], options: Options, outlined_first: bool
+) -> list[int]:
     """Indices of the items that --match keeps."""
+    outlined = {i for i, item in enumerate(items) if item.outline is not None}
     columns = [levels([item.traits[names.index(name)] for item in items]) for name in options.match]
     together = list(zip(*columns, strict=True))
-    return match(together, [i.label for i in items], np.random.default_rng(options.seed))
+    labels, rng = [item.label for item in items], np.random.default_rng(options.seed)
+    return match(together, labels, rng, outlined if outlined_first else ())
 
 
 def prepare(source: Source, options: Options) -> None:
@@ -254,7 +260,7 @@ def prepare(source: Source, options: Options) -> None:
         write_tables(root, done.plans, left_out, options)
         findings = {
             "images": dict(Counter(f"{plan.split}/{plan.folder}" for plan in done.plans)),
-            "masks": sum(outcome.mask == "written" for outcome in done.outcomes),
+            "masks": count_masks(done, source.items),
             "left_out": {reason: number for reason, number in reasons.most_common() if number},
             "shortcuts": find_shortcuts(done.plans, source.traits, options.seed),
         }
@@ -264,8 +270,8 @@ def prepare(source: Source, options: Options) -> None:
         with naming(options.output / PREPARATION):
             (root / PREPARATION).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     report(findings)
-    for text in doubts(done.plans, done.outcomes):
-        print(f"warning: {text}", file=sys.stderr)
+    for text in doubts(done.plans, done.outcomes, findings["masks"]):
+        warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
 
 
@@ -426,8 +432,8 @@ def report(findings: dict) -> None:
         print(f"{number:>8} {name}")
     for reason, number in findings["left_out"].items():
         print(f"{number:>8} left out: {reason}")
-    if findings["masks"]:
-        print(f"{findings['masks']:>8} masks of diseased images")
+    for split, number in findings["masks"].items():
+        print(f"{number:>8} masks of diseased images in {split}")
     if findings["shortcuts"]:
         print(
             "Nuisance columns alone tell the classes apart with an AUROC of (0.5 or less: chance):"
@@ -436,13 +442,27 @@ def report(findings: dict) -> None:
             print(f"{area:>8.2f} {name}")
 
 
-def doubts(plans: list[Plan], outcomes: list[Outcome]) -> list[str]:
-    """One sentence for each thing that is allowed and seldom meant."""
+def count_masks(done: Done, items: list[Item]) -> dict[str, int]:
+    """How many were written in each split; empty where no image has an outline."""
+    if all(item.outline is None for item in items):
+        return {}
+    pairs = zip(done.plans, done.outcomes, strict=True)
+    counts = Counter(plan.split for plan, outcome in pairs if outcome.mask == "written")
+    return {split: counts[split] for split in SPLITS}
+
+
+def doubts(plans: list[Plan], outcomes: list[Outcome], masks: dict[str, int]) -> list[str]:
+    """One sentence for each thing that is allowed and seldom meant; ``masks``: of each split."""
     texts = []
     counts = Counter(f"{plan.split}/{plan.folder}" for plan in plans)
     few = [f"{name} {number}" for name, number in sorted(counts.items()) if number < FEW]
     if few:
         texts.append(f"fewer than {FEW} images, so what is measured there varies: {', '.join(few)}")
+    if masks and masks["Test"] < FEW:
+        texts.append(
+            f"{masks['Test']} test images are outlined, fewer than {FEW}, so what is measured of "
+            "pixels there varies"
+        )
     coloured = sum(outcome.coloured for outcome in outcomes)
     if coloured:
         texts.append(f"{coloured} images in colour become grey")

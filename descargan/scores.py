@@ -68,8 +68,8 @@ def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) ->
         return None
     if len(curves) < FEWEST:
         warn(
-            f"{len(curves)} validation images are outlined, so the threshold of the best Dice there "
-            f"may suit these alone: {FEWEST} or more would say something"
+            f"{len(curves)} validation images are outlined, fewer than {FEWEST}: the threshold of "
+            "the best Dice there may suit these alone"
         )
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
 

@@ -322,7 +322,11 @@ def test_masks_lie_beside_the_classes_under_the_names_of_the_images(groups):
         outline(groups / "masks" / f"p{number}_mask.png")
     result = succeed(groups, "--masks", groups / "masks", "--mask-suffix", "_mask")
     assert "1 diseased images have no mask" in result.stdout
-    assert "5 masks of diseased images" in result.stdout
+    summary = json.loads((groups / "out" / "preparation.json").read_text())
+    assert sum(summary["masks"].values()) == 5
+    for split, number in summary["masks"].items():
+        assert f"{number} masks of diseased images in {split}\n" in result.stdout
+    assert f"{summary['masks']['Test']} test images are outlined, fewer than 20" in result.stderr
     for row in manifest(groups):
         file = groups / "out" / row["file"]
         mask = file.parents[1] / "masks" / file.name
@@ -333,6 +337,25 @@ def test_masks_lie_beside_the_classes_under_the_names_of_the_images(groups):
             assert set(np.unique(values)) == {0, 255}
             # 10 x 12 of 24 x 24 pixels, two thirds a side.
             assert (values > 0).sum() == pytest.approx(10 * 12 * (16 / 24) ** 2, rel=0.25)
+
+
+@pytest.mark.parametrize("arguments", [("--test", 1, "--validate", 1), ("--balanced",)])
+def test_outlined_images_stay_before_others_where_some_are_left_out(groups, arguments):
+    """But in training, which sees no outline."""
+    for number in range(20, 60):  # patients beside those of the fixture
+        picture(groups / "patients" / f"q{number}.png", number)
+    for number in range(20, 60, 4):
+        outline(groups / "masks" / f"q{number}.png")
+    masks = ["--masks", groups / "masks", "--shares", 0.4, 0.3, 0.3]
+    succeed(groups, *masks)
+    known = json.loads((groups / "out" / "preparation.json").read_text())
+    succeed(groups, *masks, *arguments, "--overwrite")
+    summary = json.loads((groups / "out" / "preparation.json").read_text())
+    for split in ("Validate", "Test"):
+        diseased = summary["images"][f"{split}/Diseased"]
+        assert known["masks"][split] > 0
+        assert summary["masks"][split] == min(diseased, known["masks"][split])
+        assert diseased < known["images"][f"{split}/Diseased"]
 
 
 def test_a_mask_of_another_size_leaves_its_image_out(groups):

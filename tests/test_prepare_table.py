@@ -304,6 +304,27 @@ def test_a_shortcut_is_reported_and_matching_takes_it_away(tmp_path):
         assert shares[0] == pytest.approx(shares[1], abs=0.1)
 
 
+def test_matching_keeps_the_outlined_images_of_the_test_split(tmp_path):
+    lines, boxes = [], []
+    for number in range(120):
+        diseased = number % 3 > 0
+        picture(tmp_path / f"{number}.png", number)
+        split = ("train", "validate", "test")[number // 40]
+        lines.append([f"{number}.png", int(diseased), "AP" if number % 4 else "PA", split])
+        if diseased and number % 5 == 0:
+            boxes.append([f"{number}.png", 2, 2, 20, 20])
+    write(tmp_path / "labels.csv", ["file", "label", "view", "split"], lines)
+    write(tmp_path / "boxes.csv", ["file", "x", "y", "width", "height"], boxes)
+    arguments = ["--table", tmp_path / "labels.csv", "--image-column", "file", "--match", "view"]
+    arguments += ["--healthy", "label=0", "--diseased", "label=1", "--split-column", "split"]
+    succeed(tmp_path, *arguments, "--boxes", tmp_path / "boxes.csv")
+    kept = manifest(tmp_path)
+    gone = {r["source"] for r in rows(tmp_path / "out" / "left_out.csv")}
+    assert gone
+    in_test = {name for name, *_ in boxes if int(name.removesuffix(".png")) >= 80}
+    assert in_test <= kept.keys()
+
+
 @pytest.fixture
 def nih(tmp_path):
     """The official layout: images_001/images/*.png, Data_Entry_2017.csv, BBox_List_2017.csv."""
