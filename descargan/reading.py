@@ -42,6 +42,10 @@ class Reading(NamedTuple):
         """How much speaks for disease at each pixel of difference maps."""
         return read(difference, self.sign)
 
+    def mask(self, difference: np.ndarray) -> np.ndarray | None:
+        """Where a difference map's score map is over the threshold; None without a threshold."""
+        return None if self.threshold is None else self.score_map(difference) > self.threshold
+
 
 def count_values(score_map: np.ndarray) -> np.ndarray:
     """Pixels of a score map in each bin between EDGES."""

@@ -24,7 +24,7 @@ from descargan.checkpoints import Run
 from descargan.figures import history_figures, png_of
 from descargan.files import write_atomically
 from descargan.names import printable
-from descargan.options import Options, as_json
+from descargan.options import Options, used
 
 TEMPLATE = "report.html.jinja"
 SHOWN = 1000  # images: those of the highest anomaly scores
@@ -102,7 +102,7 @@ def write_report(
         curves={name: embedded(png_of(figure), "png") for name, figure in figures.items()},
         cards=gallery.cards(),
         number=gallery.number,
-        options=as_json(options),
+        options=used(options),
         trained=described["options"],
         versions={"descargan now": __version__, **described["versions"]},
         made_by=f"networks of {run.folder}, {options.weights} weights"

@@ -296,13 +296,12 @@ def show(
 
 def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth: bool) -> Card:
     """An image of the report."""
-    limit = thresholds.reading.threshold
     panels = {"image": grey(finding.image)}
     if not np.isnan(finding.healthy).all():
         panels["pseudo-healthy"] = grey(finding.healthy)
     panels["map"] = overlay(finding.image, finding.difference)
-    if limit is not None:
-        panels["mask"] = mask_picture(thresholds.reading.score_map(finding.difference), limit)
+    if (mask := thresholds.reading.mask(finding.difference)) is not None:
+        panels["mask"] = mask_picture(mask)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
     said = CLASS_NAMES[finding.label]

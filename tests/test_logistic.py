@@ -13,6 +13,7 @@ from descargan.evaluation import sign_of_disease
 from descargan.logistic import logistic_step
 from descargan.models import build_networks
 from descargan.options import RECIPES, Options
+from descargan.reading import Reading
 from descargan.steps import Batch, TrainingState
 from descargan.translator import Translator
 
@@ -215,7 +216,7 @@ def test_scores_follow_the_sign_and_maps_do_not(trained_fast):
     array = np.random.default_rng(0).random((64, 64))
     found = {}
     for sign in (0, 1, -1):
-        translator.sign = sign
+        translator.reading = Reading(None, sign=sign)
         found[sign] = translator(array)
     assert found[0].score == pytest.approx(found[1].score + found[-1].score, rel=1e-4)
     np.testing.assert_array_equal(found[0].difference, found[1].difference)
@@ -227,10 +228,10 @@ def test_the_sign_stands_beside_the_weights_and_is_read_with_them(trained_fast):
     stored = json.loads(file.read_text())
     for sign in (1, -1):
         file.write_text(json.dumps({**stored, "last": {**stored["last"], "sign": sign}}))
-        assert Translator.load(trained_fast).sign == sign
+        assert Translator.load(trained_fast).reading.sign == sign
     del stored["last"]["sign"]  # of a run from before there were signs
     file.write_text(json.dumps(stored))
-    assert Translator.load(trained_fast).sign == 0
+    assert Translator.load(trained_fast).reading.sign == 0
 
 
 def test_a_test_with_other_networks_is_refused(trained_fast, synthetic):
