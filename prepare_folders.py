@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import descargan.installed  # noqa: F401
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
 from descargan.conversion import Item

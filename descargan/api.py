@@ -6,6 +6,7 @@ from descargan.checkpoints import Run
 from descargan.device import choose_device, enough_memory, speed_up_process
 from descargan.distributed import process_group
 from descargan.errors import UserError
+from descargan.kinds import KINDS
 from descargan.options import Options, checked
 from descargan.settings import settle
 from descargan.testing import Results
@@ -88,12 +89,20 @@ def run_prediction(options: Options) -> None:
 
 
 def refuse_other_run(options: Options) -> None:
-    """Raise UserError where training would overwrite a run, or there is none to resume."""
+    """Raise UserError where training would overwrite a run, or there is none to resume.
+
+    A folder is for one run, of whatever kind of data.
+    """
     run = Run(options.save_dir, options.dataset)
-    if options.resume == "off" and run.is_used():
+    if options.resume != "off" and run.is_resumable():
+        return
+    if options.resume == "on":
         raise UserError(
-            f"{run.folder} holds a {options.dataset} run: go on with it with --resume, "
-            "or train into another --save-dir"
+            f"{run.state} does not exist: nothing to --resume in that --save-dir; leave --resume "
+            "out to start a run there"
         )
-    if options.resume == "on" and not run.is_resumable():
-        raise UserError(f"{run.state} does not exist: nothing to --resume in that --save-dir")
+    for kind in KINDS:
+        other = Run(options.save_dir, kind)
+        if other.is_used():
+            mend = "go on with it with --resume, or " if other.is_resumable() else ""
+            raise UserError(f"{run.folder} holds a {kind} run: {mend}train into another --save-dir")

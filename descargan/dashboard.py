@@ -15,7 +15,6 @@ import functools
 import hashlib
 import html
 import logging
-import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from matplotlib.figure import Figure
 from descargan.assets import install_assets
 from descargan.checkpoints import Run
 from descargan.cli import Parser, port, run
+from descargan.commands import command
 from descargan.distributed import Process
 from descargan.errors import UserError, warn
 from descargan.figures import as_array, example_figure
@@ -43,7 +43,6 @@ from descargan.visdom_server import (
     LOOPBACK,
     TIMEOUT_SECONDS,
     answers,
-    dashboard_command,
     start_server,
     stop_server,
 )
@@ -410,7 +409,7 @@ def connect(mode: str, address: str, number: int, env: str, folder: Path) -> Das
     saved = folder.parent  # of the run; where it holds weights alone, nothing can be replayed
     weights_alone = any(saved.glob("netG_*.pt")) and not any(saved.glob("metrics_*.jsonl"))
     if dashboard.server and not weights_alone:
-        again = shlex.join(dashboard_command("--replay", str(saved)))
+        again = command("-m", "descargan.dashboard", "--replay", saved)
         print(f"  it ends with this program; to see it again: {again}")
     return dashboard
 

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from descargan import DISEASED, HEALTHY
+from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
 from descargan.files import read_json
 from descargan.images import is_image
@@ -45,7 +46,13 @@ def find_images(
             else:
                 passed_over["folder" if path.is_dir() else path.suffix or "no suffix"] += 1
         if not found:
-            raise FileError(f"{directory} holds no image ({kind.suffixes}): both classes need some")
+            mend = "both classes need some"
+            if kind.prepared and any(map(is_image, directory.iterdir())):
+                mend = (
+                    "what lies there is no data of the synthetic set, which the networks that come "
+                    "with the project know alone: pass --dataset Folder and train on it"
+                )
+            raise FileError(f"{directory} holds no image ({kind.suffixes}): {mend}")
         if passed_over:
             others = ", ".join(f"{number} {what}" for what, number in passed_over.most_common())
             warn(f"{directory}: {len(found)} images taken, passed over: {others}")
@@ -142,7 +149,10 @@ def find_split(root: Path, split: str) -> Path:
     found = [p for p in subfolders(root) if p.name.lower() in names]
     if len(found) != 1:
         problem = "has no folder" if not found else "has several folders for"
-        raise UserError(f"{root} {problem} '{split}': it needs one each of train, validate, test")
+        raise UserError(
+            f"{root} {problem} '{split}': it needs one each of train, validate, test; "
+            f"'{command('prepare_folders.py')} --help' makes them of two folders of images"
+        )
     return found[0]
 
 

@@ -7,7 +7,6 @@ anywhere. The page is drawn from ``report.html.jinja``.
 import base64
 import heapq
 import io
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from PIL import Image
 
 from descargan import __version__
 from descargan.checkpoints import Run
+from descargan.commands import command
 from descargan.figures import history_figures, png_of
 from descargan.files import write_atomically
 from descargan.names import printable
@@ -108,7 +108,7 @@ def write_report(
         made_by=f"networks of {run.folder}, {options.weights} weights"
         if options.maps is None
         else f"maps in {options.maps}",
-        replay=f"python -m descargan.dashboard --replay {shlex.quote(printable(run.folder))}",
+        replay=command("-m", "descargan.dashboard", "--replay", printable(run.folder)),
         written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )
     path = options.results_dir / "report.html"

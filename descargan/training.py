@@ -7,7 +7,6 @@ epoch. So a run resumed at any iteration goes on exactly as if it had not been s
 
 import io
 import math
-import shlex
 import signal
 import sys
 import threading
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from descargan import __version__
 from descargan.augmentation import augment
 from descargan.checkpoints import Run
+from descargan.commands import command
 from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
@@ -44,7 +44,7 @@ from descargan.likeness import keep_likeness
 from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json
-from descargan.reading import Reading, keep_reading
+from descargan.reading import Reading, keep_reading, read_reading
 from descargan.scores import decimals
 from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
@@ -246,20 +246,22 @@ def train(options: Options, device: torch.device, process: Process) -> TrainingR
     Raises UserError where a loss is no longer finite, the memory of the GPU is full, or the run to
     resume does not fit.
     """
-    with enough_memory():
+    with saying_what_is_saved(options, process), enough_memory():
         training = Training(options, device, process)
-    run, state = training.run, training.state
-    with connected(options, process) as dashboard, enough_memory():
-        training.begin(dashboard)
-        settings = {"total": training.length, "initial": state.iteration, "unit": "it"}
-        with stop_on_signals() as stopped_by, tqdm(**settings, disable=not process.is_first) as bar:
-            stop = training.loop(stopped_by, bar)
+        run, state = training.run, training.state
+        with connected(options, process) as dashboard:
+            training.begin(dashboard)
+            settings = {"total": training.length, "initial": state.iteration, "unit": "it"}
+            shown = tqdm(**settings, disable=not process.is_first)
+            with stop_on_signals() as stopped_by, shown as bar:
+                stop = training.loop(stopped_by, bar)
     history = run.read_metrics()
     if process.is_first and stop:
-        command = resume_command(options, process)
-        print(f"stopped and saved at iteration {state.iteration}; to go on: {command}")
+        again = resume_command(options, process)
+        print(f"stopped and saved at iteration {state.iteration}; to go on: {again}")
     elif process.is_first:
         print_progress([line for line in history if line["kind"] == "validation"])
+        print_what_next(options)
     return TrainingResult(run.folder, state.iteration, history, stop)
 
 
@@ -337,9 +339,39 @@ def version_of(package: str) -> str | None:
 
 
 def resume_command(options: Options, process: Process) -> str:
-    launcher = "python" if process.world == 1 else f"torchrun --nproc-per-node={process.world}"
-    command = f"{launcher} main.py --resume --save-dir {shlex.quote(str(options.save_dir))}"
-    return command if options.dataset == "Synthetic" else f"{command} --dataset {options.dataset}"
+    dataset = () if options.dataset == "Synthetic" else ("--dataset", options.dataset)
+    words = "main.py", "--resume", "--save-dir", options.save_dir, *dataset
+    if process.world == 1:
+        return command(*words)
+    return command("-m", "torch.distributed.run", f"--nproc-per-node={process.world}", *words)
+
+
+def print_what_next(options: Options) -> None:
+    """Whether the maps say anything on validation, and the commands that use what was trained."""
+    reading = read_reading(Run(options.save_dir, options.dataset).reading, "last")
+    if reading.reason:
+        print(reading.reason)
+    words = "main.py", "--save-dir", options.save_dir, "--mode"
+    print(f"to test it: {command(*words, 'test', '--dataset-path', options.dataset_path)}")
+    print(f"for images without labels: {command(*words, 'predict', '--input', 'IMAGES')}")
+
+
+@contextmanager
+def saying_what_is_saved(options: Options, process: Process) -> Iterator[None]:
+    """Where an interruption leaves no checkpoint of its moment, say what there is, and what to do.
+
+    A training that iterates takes the first signal itself, see :func:`stop_on_signals`.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        said = "nothing of this run is saved yet: the same command starts it again"
+        if Run(options.save_dir, options.dataset).is_resumable():
+            again = resume_command(options, process)
+            said = f"the run is saved as of its last checkpoint; to go on from there: {again}"
+        if process.is_first:
+            print(said, file=sys.stderr)
+        raise
 
 
 @contextmanager
