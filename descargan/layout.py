@@ -15,7 +15,7 @@ from descargan.files import read_json
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
 from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
-from descargan.scanning import is_hidden, scan
+from descargan.scanning import is_hidden, scan, suffix_of
 
 HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
@@ -44,7 +44,7 @@ def find_images(
             if path.suffix.lower() == kind.suffixes if kind.prepared else is_image(path):
                 found.append(path)
             else:
-                passed_over["folder" if path.is_dir() else path.suffix or "no suffix"] += 1
+                passed_over["folder" if path.is_dir() else suffix_of(path)] += 1
         if not found:
             mend = "both classes need some"
             if kind.prepared and any(map(is_image, directory.iterdir())):

@@ -21,7 +21,7 @@ from descargan.layout import find_files
 from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
 from descargan.reading import Reading
-from descargan.report import Card, Gallery, write_report
+from descargan.report import Card, Gallery, Said, write_report
 from descargan.scores import Row
 from descargan.sources import Picture, Preprocessing, as_shown, read_pictures, spans_of_series
 from descargan.translator import Result, Translator
@@ -118,7 +118,9 @@ def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Readi
     for note in notes:
         warn(note)
     summary = f"{len(rows) - len(broken)} images"
-    report = write_report(options, summary, gallery, notes)
+    diseased = sum(row.get("predicted") == 1 for row in rows)
+    verdict = f"{diseased} of {summary} are called diseased by the classifier"
+    report = write_report(options, Said(verdict, summary, notes), gallery)
     print(f"{summary}; written to {table}; to look at: {report}")
     return len(broken)
 

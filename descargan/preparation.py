@@ -24,6 +24,7 @@ from descargan.cli import Parser, count, fraction, natural, weight
 from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
 from descargan.errors import UserError, warn
 from descargan.files import built_whole, map_in_processes, naming, write_table
+from descargan.images import UNREADABLE
 from descargan.layout import PREPARATION
 from descargan.scaling import SCALINGS
 from descargan.shortcuts import levels, match, tell_apart
@@ -32,6 +33,9 @@ from descargan.splits import SPLITS, group_by_patient, stratified_split
 from descargan.volumes import AXES
 
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
+UNKNOWN_SHARE = 0.05  # of files whose patient is not told; more is an error
+NO_PATIENT = "no patient told"  # reason of what is left out
+LONGEST_REASON = 100  # letters
 FEW = 20  # images of a class in a split; outlined ones in the test split
 LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
 RECORDED = ("seed", "image_size", "match", "axis", "slices")
@@ -118,13 +122,25 @@ def regular_expression(text: str) -> re.Pattern[str]:
 
 
 def match_patient(pattern: re.Pattern[str], text: str) -> str:
-    """The first group of a match, or the whole match. Raises UserError where it is nothing."""
+    """The first group of a match, or the whole match; empty where that is nothing."""
     match = pattern.search(text)
-    patient = match and (match.group(1) if pattern.groups else match.group())
-    if not patient:
-        part = "the first group of " if match and pattern.groups else ""
-        raise UserError(f"{part}--patient {pattern.pattern!r} matches nothing in {text}")
-    return patient
+    return ((match.group(1) if pattern.groups else match.group()) if match else "") or ""
+
+
+def refuse_unknown_patients(unknown: list[str], number: int, option: str) -> None:
+    """Raise UserError where more than a few of ``number`` files tell no patient by an option.
+
+    A few are left out: as patients of their own they might be in another split than the same
+    person's other images.
+    """
+    if len(unknown) > max(1, UNKNOWN_SHARE * number) or 0 < len(unknown) == number:
+        first = f"the first: {unknown[0]}"
+        raise UserError(f"{option} tells no patient of {len(unknown)} of {number} files, {first}")
+    if unknown:
+        warn(
+            f"{len(unknown)} of {number} files are left out, as {option} tells no patient of them, "
+            f"the first: {unknown[0]}"
+        )
 
 
 def refuse_overlap(output: Path, option: str, source: Path) -> None:
@@ -255,7 +271,9 @@ def prepare(source: Source, options: Options) -> None:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out
         reasons = Counter(reason for _, reason in left_out)
-        reasons |= {"in both classes": len(done.twins), "broken": len(done.broken)}
+        items = {item.source: item for item in source.items}
+        reasons.update(in_short(items[name], problem) for name, problem in done.broken.items())
+        reasons |= {"in both classes": len(done.twins)}
         left_out += [*done.twins.items(), *done.broken.items()]
         write_tables(root, done.plans, left_out, options)
         findings = {
@@ -273,6 +291,15 @@ def prepare(source: Source, options: Options) -> None:
     for text in doubts(done.plans, done.outcomes, findings["masks"]):
         warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
+
+
+def in_short(item: Item, problem: str) -> str:
+    """What is wrong with a broken file, as it is said of others with the same problem."""
+    said = problem.replace(str(item.outline), "its mask").replace(item.source, "the image")
+    why, _, mend = said.removeprefix("the image ").partition(": ")
+    if why == UNREADABLE:
+        why = f"{why}: {mend.partition(' (')[0]}"
+    return why[:LONGEST_REASON]
 
 
 def describe_unit(outcomes: list[Outcome], options: Options) -> dict[str, object]:
@@ -430,8 +457,10 @@ def report(findings: dict) -> None:
     """Print what was written and what was not."""
     for name, number in sorted(findings["images"].items()):
         print(f"{number:>8} {name}")
+    if findings["left_out"]:
+        print(f"{sum(findings['left_out'].values()):>8} left out:")
     for reason, number in findings["left_out"].items():
-        print(f"{number:>8} left out: {reason}")
+        print(f"{number:>12} {reason}")
     for split, number in findings["masks"].items():
         print(f"{number:>8} masks of diseased images in {split}")
     if findings["shortcuts"]:

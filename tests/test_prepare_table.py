@@ -178,6 +178,20 @@ def test_a_condition_that_no_row_meets_says_what_the_column_holds(labelled):
     assert_refused(result, "no row", "diseased", "none (20)", "sick|Other (10)")
 
 
+@pytest.mark.parametrize(
+    ("column", "more"), [("patient", ()), (None, ("--patient", r"i(?!07)\d+"))]
+)
+def test_a_row_whose_patient_is_unknown_is_left_out(labelled, column, more):
+    lines = rows(labelled / "labels.csv")
+    if column:
+        lines[7][column] = " "
+        more = ("--patient-column", column)
+    write(labelled / "labels.csv", lines[0], [line.values() for line in lines])
+    result = succeed(labelled, *general(labelled, *more))
+    assert left_out(labelled) == {"no patient told": 1}
+    assert "i07.png" in result.stderr
+
+
 def test_rows_of_one_image_must_agree(labelled):
     """Three readers a film: i01 is healthy for one of them alone, i02 for both."""
     with (labelled / "labels.csv").open("a") as file:
