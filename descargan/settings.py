@@ -49,6 +49,7 @@ def settle(typed: Mapping[str, object]) -> Options:
         options = replace(options, dataset=typed.get("dataset", "Folder"))
     elif options.mode != "train" or options.resume != "off":
         run = find_run(options.save_dir, typed.get("dataset"))
+        run = run or Run(options.save_dir, options.dataset)
         if options.mode != "train":
             options = settle_use(options, typed, run)
         elif run.is_resumable():
