@@ -21,11 +21,13 @@ from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, count, fraction, natural, weight
+from descargan.commands import command
 from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
 from descargan.errors import UserError, warn
 from descargan.files import built_whole, map_in_processes, naming, write_table
 from descargan.images import UNREADABLE
 from descargan.layout import PREPARATION
+from descargan.models import SIZE_MULTIPLE
 from descargan.scaling import SCALINGS
 from descargan.shortcuts import levels, match, tell_apart
 from descargan.sources import Span, find_series, span_of
@@ -291,11 +293,22 @@ def prepare(source: Source, options: Options) -> None:
     for text in doubts(done.plans, done.outcomes, findings["masks"]):
         warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
+    print(f"to train on it: {training_command(options)}")
+
+
+def training_command(options: Options) -> str:
+    """The command that trains on what was prepared, in its size where networks take that."""
+    size = () if options.image_size % SIZE_MULTIPLE else ("--image-size", options.image_size)
+    words = "main.py", "--dataset", "Folder", "--dataset-path", options.output, *size
+    save_dir = Path("runs", options.output.resolve().name)
+    return command(*words, "--recipe", "fast", "--save-dir", save_dir)
 
 
 def in_short(item: Item, problem: str) -> str:
     """What is wrong with a broken file, as it is said of others with the same problem."""
-    said = problem.replace(str(item.outline), "its mask").replace(item.source, "the image")
+    said = problem.replace(item.source, "the image")
+    if isinstance(item.outline, str):
+        said = said.replace(item.outline, "its mask")
     why, _, mend = said.removeprefix("the image ").partition(": ")
     if why == UNREADABLE:
         why = f"{why}: {mend.partition(' (')[0]}"

@@ -113,7 +113,7 @@ def test_broken_files_are_counted_by_their_problems(groups):
     for name in ("a", "b"):
         whole = picture(groups / "controls" / f"{name}.png", 70).read_bytes()
         (groups / "controls" / f"{name}.png").write_bytes(whole[:300])
-    (groups / "controls" / "c.npy").write_bytes(b"")
+    np.save(groups / "controls" / "c.npy", np.full((20, 24), np.nan))
     outline(groups / "masks" / "p1.png", size=(24, 20))
     report = FOLDER / "test-SR.dcm"
     (groups / "patients" / "1.2.840.5").write_bytes(report.read_bytes())
@@ -123,7 +123,7 @@ def test_broken_files_are_counted_by_their_problems(groups):
     assert "2 cannot be read as an image: image file is truncated" in lines
     assert "1 DICOM without an image, as a report" in lines
     assert "1 its mask and the image differ in size" in lines
-    assert "1 holds no data" in lines
+    assert "1 holds NaN or infinity" in lines
 
 
 def test_images_are_counted_by_suffixes_of_two_parts_and_by_content(tmp_path):
@@ -447,6 +447,13 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_data_set(groups, monkeypat
     assert_refused(result, groups / "out" / "Train", "No space left on device")
     assert {p: p.read_bytes() for p in before} == before
     assert not list(groups.glob(".out*"))
+
+
+def test_a_preparation_ends_with_the_command_that_trains_on_it(groups):
+    result = succeed(groups, "--image-size", 64)
+    path = groups / "out"
+    said = f"main.py --dataset Folder --dataset-path {path} --image-size 64 --recipe fast"
+    assert f"{said} --save-dir {Path('runs', 'out')}\n" in result.stdout
 
 
 def test_the_summary_says_what_was_chosen(groups):
