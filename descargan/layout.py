@@ -46,13 +46,12 @@ def find_images(
             else:
                 passed_over["folder" if path.is_dir() else suffix_of(path)] += 1
         if not found:
-            mend = "both classes need some"
             if kind.prepared and any(map(is_image, directory.iterdir())):
-                mend = (
-                    "what lies there is no data of the synthetic set, which the networks that come "
-                    "with the project know alone: pass --dataset Folder and train on it"
+                raise FileError(
+                    f"{directory} holds images of your own and none of the synthetic set, which is "
+                    "all that the networks of the project know: train on yours, --dataset Folder"
                 )
-            raise FileError(f"{directory} holds no image ({kind.suffixes}): {mend}")
+            raise FileError(f"{directory} holds no image ({kind.suffixes}): both classes need some")
         if passed_over:
             others = ", ".join(f"{number} {what}" for what, number in passed_over.most_common())
             warn(f"{directory}: {len(found)} images taken, passed over: {others}")
