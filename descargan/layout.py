@@ -7,6 +7,7 @@ classes where there are outlines; folder names in any case.
 import csv
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 from descargan import DISEASED, HEALTHY
 from descargan.commands import command
@@ -33,6 +34,8 @@ def find_images(
 
     What is passed over is said. Raises UserError, which names the folder at fault.
     """
+    if kind.prepared and (root / PREPARATION).is_file():
+        refuse_own_images(root)
     folder = find_split(root, split)
     paths, classes = [], []
     directories = class_folders(folder, healthy_class)
@@ -47,10 +50,7 @@ def find_images(
                 passed_over["folder" if path.is_dir() else suffix_of(path)] += 1
         if not found:
             if kind.prepared and any(map(is_image, directory.iterdir())):
-                raise FileError(
-                    f"{directory} holds images of your own and none of the synthetic set, which is "
-                    "all that the networks of the project know: train on yours, --dataset Folder"
-                )
+                refuse_own_images(directory)
             raise FileError(f"{directory} holds no image ({kind.suffixes}): both classes need some")
         if passed_over:
             others = ", ".join(f"{number} {what}" for what, number in passed_over.most_common())
@@ -58,6 +58,13 @@ def find_images(
         paths += found
         classes += [c] * len(found)
     return paths, classes
+
+
+def refuse_own_images(folder: Path) -> NoReturn:
+    raise UserError(
+        f"{folder} holds images of your own and none of the synthetic set, which is all that the "
+        "networks of the project know: train on yours, with --dataset Folder"
+    )
 
 
 def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:

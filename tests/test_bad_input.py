@@ -127,6 +127,11 @@ def spoil_pictures_of_ones_own(data):
     return "images of your own and none of the synthetic set"
 
 
+def spoil_arrays_of_ones_own(data):
+    (data / "preparation.json").write_text("{}")
+    return "images of your own and none of the synthetic set"
+
+
 def spoil_mixed_sizes(data):
     replace(data / "train" / "healthy" / "0001.npy", IMAGE[:32, :32])
     return "0001.npy is 32 x 32"
