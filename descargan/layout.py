@@ -155,7 +155,8 @@ def find_split(root: Path, split: str) -> Path:
     found = [p for p in subfolders(root) if p.name.lower() in names]
     if len(found) != 1:
         problem = "has no folder" if not found else "has several folders for"
-        making = command("prepare_folders.py", *"--healthy DIR --diseased DIR --output DIR".split())
+        words = "--healthy", "DIR", "--diseased", "DIR", "--output", "DIR"
+        making = command("prepare_folders.py", *words)
         raise UserError(
             f"{root} {problem} '{split}': it needs one each of train, validate, test; of two "
             f"folders of images '{making}' makes them"
