@@ -21,6 +21,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
+import descargan.installed  # isort: skip # noqa: F401 (before what it looks for)
 import numpy as np
 from PIL import Image
 from scipy import ndimage

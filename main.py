@@ -12,6 +12,7 @@ from descargan.options import Options
 def main() -> int:
     typed = typed_options()
     # After the command line is known to be right, as PyTorch takes seconds to import.
+    import descargan.installed  # noqa: F401
     from descargan import api
     from descargan.settings import settle
 

@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import descargan.installed  # noqa: F401
 from descargan.cli import Parser, run
 from descargan.errors import UserError
 from descargan.preparation import Source, add_options, chosen_options, prepare

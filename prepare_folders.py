@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import descargan.installed  # noqa: F401
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, run
 from descargan.conversion import Item
@@ -22,12 +23,14 @@ from descargan.kinds import PICTURES
 from descargan.outlines import find_masks
 from descargan.patients import code_patients
 from descargan.preparation import (
+    NO_PATIENT,
     Source,
     add_options,
     chosen_options,
     match_patient,
     prepare,
     refuse_overlap,
+    refuse_unknown_patients,
     regular_expression,
     unique_names,
 )
@@ -40,7 +43,7 @@ def collect(
     """The images below a folder, and what is passed over with the reason.
 
     Without a pattern each file is a patient. Raises UserError where there are no images, or the
-    pattern tells no patient of one.
+    pattern tells no patient of many.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --healthy and --diseased")
@@ -56,9 +59,13 @@ def collect(
     patients = relatives
     if pattern is not None:
         patients = [match_patient(pattern, relative) for relative in relatives]
+        unknown = [r for r, patient in zip(relatives, patients, strict=True) if not patient]
+        refuse_unknown_patients(unknown, len(paths), f"--patient {pattern.pattern!r}")
+        passed_over += [(folder / relative, NO_PATIENT) for relative in unknown]
     items = [
         Item(str(path), name, patient, label)
         for path, name, patient in zip(paths, names, patients, strict=True)
+        if patient
     ]
     return items, [(str(path), reason) for path, reason in passed_over]
 

@@ -18,6 +18,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import descargan.installed  # noqa: F401
 from descargan import DISEASED
 from descargan.cli import Parser, run
 from descargan.conversion import Item

@@ -11,7 +11,7 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -197,8 +197,12 @@ class Run:
     def is_resumable(self) -> bool:
         return self.state.exists() or self.previous_state.exists()
 
+    def has_begun(self) -> bool:
+        """Whether there is a training to go on with."""
+        return self.is_resumable() or bool(self.candidates())
+
     def is_used(self) -> bool:
-        return self.is_resumable() or self.generator.exists() or self.discriminator.exists()
+        return self.has_begun() or self.generator.exists() or self.discriminator.exists()
 
     def save(self, training: dict) -> None:
         """Write the training state, then the weights alone: the generator's are the averaged."""
@@ -270,17 +274,17 @@ class Run:
         write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
 
-def find_run(folder: Path, dataset: str | None = None) -> Run:
-    """The run in a folder: of the kind of data, or, where none is said, of the one that is there.
+def find_run(
+    folder: Path, dataset: str | None = None, is_one: Callable[[Run], bool] = Run.is_used
+) -> Run | None:
+    """The run in a folder, of the kind of data where that is named; None where there is none.
 
-    Where there is none, or several, it is of Synthetic. Raises UserError where there are several
-    and none is of Synthetic.
+    ``is_one``: by what it counts as one. Raises UserError where there are several kinds and none is
+    named.
     """
-    if dataset is None:
-        used = [run for kind in KINDS if (run := Run(folder, kind)).is_used()]
-        kinds = [run.dataset for run in used]
-        if len(used) == 1:
-            return used[0]
-        if used and "Synthetic" not in kinds:
-            raise UserError(f"{folder} holds runs of {' and '.join(kinds)}: name one, --dataset")
-    return Run(folder, dataset or "Synthetic")
+    kinds = KINDS if dataset is None else (dataset,)
+    found = [run for kind in kinds if is_one(run := Run(folder, kind))]
+    if len(found) > 1:
+        names = " and ".join(run.dataset for run in found)
+        raise UserError(f"{folder} holds runs of {names}: name one with --dataset")
+    return found[0] if found else None

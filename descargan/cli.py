@@ -35,7 +35,7 @@ def run(main: Callable[[], int | None]) -> int:
     except UserError as error:
         message = str(error)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; nothing that was saved before is lost", file=sys.stderr)
         return 130
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -15,7 +15,6 @@ import functools
 import hashlib
 import html
 import logging
-import shlex
 import shutil
 import subprocess
 import sys
@@ -32,8 +31,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from descargan.assets import install_assets
-from descargan.checkpoints import Run
+from descargan.checkpoints import Run, find_run
 from descargan.cli import Parser, port, run
+from descargan.commands import command
 from descargan.distributed import Process
 from descargan.errors import UserError, warn
 from descargan.figures import as_array, example_figure
@@ -43,7 +43,6 @@ from descargan.visdom_server import (
     LOOPBACK,
     TIMEOUT_SECONDS,
     answers,
-    dashboard_command,
     start_server,
     stop_server,
 )
@@ -410,7 +409,7 @@ def connect(mode: str, address: str, number: int, env: str, folder: Path) -> Das
     saved = folder.parent  # of the run; where it holds weights alone, nothing can be replayed
     weights_alone = any(saved.glob("netG_*.pt")) and not any(saved.glob("metrics_*.jsonl"))
     if dashboard.server and not weights_alone:
-        again = shlex.join(dashboard_command("--replay", str(saved)))
+        again = command("-m", "descargan.dashboard", "--replay", saved)
         print(f"  it ends with this program; to see it again: {again}")
     return dashboard
 
@@ -435,20 +434,17 @@ def open_dashboard(
     return Dashboard(address, number, env, server)
 
 
-def find_run(folder: Path, dataset: str | None = None) -> Run:
-    """The run in ``folder``, or, where that holds none, the one in its ``pretrained``.
+def find_history(folder: Path, dataset: str | None = None) -> Run:
+    """The run with metrics in ``folder``, or, where there is none, in its ``pretrained``.
 
     Raises UserError where there is none, or several and no ``dataset`` that tells which.
     """
     for place in (folder, folder / "pretrained"):
-        found = sorted(path.stem.removeprefix("metrics_") for path in place.glob("metrics_*.jsonl"))
-        names = [name for name in found if dataset is None or name == dataset.lower()]
-        if len(names) > 1:
-            raise UserError(f"{place} holds runs on {' and '.join(names)}: pass one to --dataset")
-        if names:
+        run = find_run(place, dataset, lambda run: run.metrics.is_file())
+        if run is not None:
             if place != folder:
                 print(f"{folder} holds no run yet: this is the one that comes with the project")
-            return Run(place, names[0])
+            return run
     raise UserError(f"{folder} holds no metrics of a run: see --replay and --dataset")
 
 
@@ -505,7 +501,7 @@ def main() -> None:
         archives = None if options.install_assets == Path() else options.install_assets
         print(f"the scripts of visdom's page are in {install_assets(archives)}")
     else:
-        files = find_run(options.replay, options.dataset)
+        files = find_history(options.replay, options.dataset)
         replay_until_interrupted(files, options.port, options.host)
 
 

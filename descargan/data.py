@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from descargan import CLASS_NAMES, DISEASED, HEALTHY
+from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
 from descargan.kinds import KINDS
@@ -66,10 +67,10 @@ class ImageDataset(Dataset):
         """A split of the data set that the options name."""
         root = options.dataset_path
         if options.dataset == "Synthetic" and not root.exists():
+            making = command("create_synthetic_dataset.py", "--output", root)
             raise FileError(
-                f"{root} does not exist: make the data set with "
-                f"'python create_synthetic_dataset.py --output {root}', "
-                "or pass another --dataset-path"
+                f"{root} does not exist: make the data set with '{making}', or pass another "
+                "--dataset-path"
             )
         settings = options.healthy_class, options.scaling
         return cls(options.dataset, root, split, options.image_size, *settings)

@@ -7,7 +7,7 @@ from torch import Tensor
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
 from descargan.maps import choose_sign, read
-from descargan.reading import count_values, describe_maps
+from descargan.reading import are_too_few, count_values, describe_maps
 from descargan.translator import Translator
 
 
@@ -68,8 +68,10 @@ def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: i
     """How difference maps are to be read, by the classes of a split, without outlines.
 
     1 or -1 where diseased images differ from healthy ones by what is brighter or darker in their
-    maps, 0 where by both: see ``maps.choose_sign``.
+    maps, 0 where by both: see ``maps.choose_sign``; and 0 where the images are too few to say.
     """
+    if are_too_few(dataset.classes):
+        return 0
     excess = np.zeros(2)
     counts = torch.bincount(dataset.classes, minlength=2).tolist()
     for batch, _, classes in translator.translate_split(dataset, batch_size):

@@ -96,9 +96,9 @@ def grey(image: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip((image + 1) / 2, 0, 1)).astype(np.uint8)
 
 
-def mask_picture(score: np.ndarray, threshold: float) -> np.ndarray:
-    """White where the score map (H, W) is over the threshold, else black, as uint8."""
-    return np.where(score > threshold, np.uint8(255), np.uint8(0))
+def mask_picture(mask: np.ndarray) -> np.ndarray:
+    """White where a mask (H, W) is, else black, as uint8."""
+    return np.where(mask, np.uint8(255), np.uint8(0))
 
 
 def colour_map(difference: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from descargan.volumes import SUFFIXES as VOLUMES
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 JPEG_2000 = (".jp2", ".j2k", ".jpx")
 DICOM = (".dcm", ".dicom", ".ima")
+UNREADABLE = "cannot be read as an image"
 SUFFIXES = (*PICTURES, *JPEG_2000, ".npy", *DICOM, *VOLUMES)
 STARTS = (  # of files that need no suffix: PNG, JPEG, TIFF, .npy
     *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"),
@@ -86,7 +87,7 @@ def read_checked(
         raise
     except Exception as error:  # decoders raise anything on broken files
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read as an image: {reason}") from error
+        raise UserError(f"{path} {UNREADABLE}: {reason}") from error
 
 
 def named(

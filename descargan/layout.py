@@ -7,14 +7,16 @@ classes where there are outlines; folder names in any case.
 import csv
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 from descargan import DISEASED, HEALTHY
+from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
 from descargan.files import read_json
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
 from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
-from descargan.scanning import is_hidden, scan
+from descargan.scanning import is_hidden, scan, suffix_of
 
 HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
@@ -32,6 +34,8 @@ def find_images(
 
     What is passed over is said. Raises UserError, which names the folder at fault.
     """
+    if kind.prepared and (root / PREPARATION).is_file():
+        refuse_own_images(root)
     folder = find_split(root, split)
     paths, classes = [], []
     directories = class_folders(folder, healthy_class)
@@ -43,8 +47,10 @@ def find_images(
             if path.suffix.lower() == kind.suffixes if kind.prepared else is_image(path):
                 found.append(path)
             else:
-                passed_over["folder" if path.is_dir() else path.suffix or "no suffix"] += 1
+                passed_over["folder" if path.is_dir() else suffix_of(path)] += 1
         if not found:
+            if kind.prepared and any(map(is_image, directory.iterdir())):
+                refuse_own_images(directory)
             raise FileError(f"{directory} holds no image ({kind.suffixes}): both classes need some")
         if passed_over:
             others = ", ".join(f"{number} {what}" for what, number in passed_over.most_common())
@@ -52,6 +58,13 @@ def find_images(
         paths += found
         classes += [c] * len(found)
     return paths, classes
+
+
+def refuse_own_images(folder: Path) -> NoReturn:
+    raise UserError(
+        f"{folder} holds images of your own and none of the synthetic set, which is all that the "
+        "networks of the project know: train on yours, with --dataset Folder"
+    )
 
 
 def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:
@@ -142,7 +155,12 @@ def find_split(root: Path, split: str) -> Path:
     found = [p for p in subfolders(root) if p.name.lower() in names]
     if len(found) != 1:
         problem = "has no folder" if not found else "has several folders for"
-        raise UserError(f"{root} {problem} '{split}': it needs one each of train, validate, test")
+        words = "--healthy", "DIR", "--diseased", "DIR", "--output", "DIR"
+        making = command("prepare_folders.py", *words)
+        raise UserError(
+            f"{root} {problem} '{split}': it needs one each of train, validate, test; of two "
+            f"folders of images '{making}' makes them"
+        )
     return found[0]
 
 

@@ -367,3 +367,9 @@ def as_json(options: Options) -> dict[str, object]:
     """The options as plain values."""
     values = {name: getattr(options, name) for name in FIELDS}
     return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def used(options: Options) -> dict[str, object]:
+    """Those that do something in their mode, as plain values."""
+    names = MODE_OPTIONS[options.mode] if options.maps is None else MAPS_OPTIONS
+    return {name: value for name, value in as_json(options).items() if name in names}

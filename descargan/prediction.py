@@ -13,22 +13,21 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from descargan import CLASS_NAMES
-from descargan.checkpoints import Run
 from descargan.data import as_it_is
 from descargan.errors import UserError, warn
 from descargan.figures import grey, mask_picture, overlay
 from descargan.files import naming, write_atomically, write_table
 from descargan.layout import find_files
-from descargan.likeness import Likeness, read_likeness
 from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
-from descargan.reading import Reading, reading_of
-from descargan.report import Card, Gallery, write_report
+from descargan.reading import Reading
+from descargan.report import Card, Gallery, Said, write_report
 from descargan.scores import Row
 from descargan.sources import Picture, Preprocessing, as_shown, read_pictures, spans_of_series
 from descargan.translator import Result, Translator
 from descargan.volumes import Volume, is_volume, read_volume, slice_number, write_map
 
+NAMED = 5  # files that a sentence names at most
 FIELDS = ("file", "slice", "predicted", "probability", "anomaly_score", "unlike_training", "error")
 
 
@@ -80,11 +79,10 @@ def predict(options: Options, translator: Translator) -> int:
     """
     paths = find_files(options.input)
     folder = options.input if options.input.is_dir() else options.input.parent
-    run, results = Run(options.save_dir, options.dataset), options.results_dir
-    reading, likeness = reading_of(options), read_likeness(run.likeness)
+    results = options.results_dir
     make_folder(results)
     rows, gallery = [], Gallery()
-    found = groupby(translate_files(translator, paths, options, likeness), lambda one: one.path)
+    found = groupby(translate_files(translator, paths, options), lambda one: one.path)
     try:
         for path, group in tqdm(found, total=len(paths), unit="file"):
             name, maps = path.relative_to(folder), {}
@@ -96,32 +94,35 @@ def predict(options: Options, translator: Translator) -> int:
                 if is_volume(path):
                     maps[picture.name] = replace(result, flow=None)  # which takes half the memory
                 else:
-                    write_images(results / of_slice(name, picture.name), image, result, reading)
-                gallery.add(describe_card(rows[-1], image, result, reading))
+                    write_images(results / of_slice(name, picture.name), image, result)
+                gallery.add(describe_card(rows[-1], image, result))
             if maps:
                 axis = translator.preprocessing.axis
-                write_volumes(results / name, read_volume(path), axis, maps, reading)
+                write_volumes(results / name, read_volume(path), axis, maps)
     finally:
         write_table(
             results / PREDICTIONS, FIELDS, ([row.get(name, "") for name in FIELDS] for row in rows)
         )
-    return conclude(options, rows, gallery, reading)
+    return conclude(options, rows, gallery, translator.reading)
 
 
 def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Reading) -> int:
     """Write the report and say what there is to say. Returns how many files cannot be read."""
     table = options.results_dir / PREDICTIONS
-    broken = sum(bool(row["error"]) for row in rows)
-    if broken == len(rows):
-        raise UserError(f"none of the {broken} images can be read: see 'error' in {table}")
+    broken = [row["file"] for row in rows if row["error"]]
+    if len(broken) == len(rows):
+        raise UserError(f"none of the {len(rows)} images can be read: see 'error' in {table}")
     unlike = sum(row.get("unlike_training") == 1 for row in rows)
-    notes = [note for note in (reading.reason, unlike_sentence(unlike, len(rows))) if note]
+    notes = [reading.reason, unlike_sentence(unlike, len(rows)), broken_sentence(broken)]
+    notes = [note for note in notes if note]
     for note in notes:
         warn(note)
-    summary = f"{len(rows)} images, {broken} of them unreadable"
-    report = write_report(options, summary, gallery, notes)
+    summary = f"{len(rows) - len(broken)} images"
+    diseased = sum(row.get("predicted") == 1 for row in rows)
+    verdict = f"{diseased} of {summary} are called diseased by the classifier"
+    report = write_report(options, Said(verdict, summary, notes), gallery)
     print(f"{summary}; written to {table}; to look at: {report}")
-    return broken
+    return len(broken)
 
 
 def unlike_sentence(unlike: int, number: int) -> str:
@@ -133,27 +134,33 @@ def unlike_sentence(unlike: int, number: int) -> str:
     )
 
 
-def translate_files(
-    translator: Translator, paths: list[Path], options: Options, likeness: Likeness | None
-) -> Iterator[Found]:
+def broken_sentence(files: list[str]) -> str:
+    if not files:
+        return ""
+    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    return (
+        f"{len(files)} of the files cannot be read and are left out: {', '.join(files[:NAMED])}"
+        f"{more}; the column 'error' of {PREDICTIONS} says why"
+    )
+
+
+def translate_files(translator: Translator, paths: list[Path], options: Options) -> Iterator[Found]:
     """The pictures of all files in order, translated in batches, whatever file they are of."""
     for batch in in_batches(read_files(translator, paths, options), options.batch_size):
         pictures = [shot.picture for shot in batch if shot.picture is not None]
         results = iter(translator.translate_pictures(pictures) if pictures else ())
-        unlike = iter(())
-        if likeness is not None and pictures:
-            unlike = iter(likeness.is_unlike(translator.as_input(pictures)))
         for path, picture, error in batch:
             if picture is None:
                 yield Found(path, None, None, {"error": printable(error)})
                 continue
-            result, flag = next(results), next(unlike, None)
+            result = next(results)
+            unlike = result.unlike_training
             row: Row = {
                 "slice": picture.name,
-                "predicted": int(result.probability > 0.5),
+                "predicted": result.predicted,
                 "probability": result.probability,
                 "anomaly_score": result.score,
-                "unlike_training": "" if flag is None else int(flag),
+                "unlike_training": "" if unlike is None else int(unlike),
                 "error": "",
             }
             yield Found(path, picture, result, row)
@@ -181,9 +188,7 @@ def of_slice(name: Path, part: str) -> Path:
     return name.with_name(f"{name.name}.{part}") if part else name
 
 
-def write_volumes(
-    target: Path, volume: Volume, axis: str, found: Mapping[str, Result], reading: Reading
-) -> None:
+def write_volumes(target: Path, volume: Volume, axis: str, found: Mapping[str, Result]) -> None:
     """The files of a volume, on its grid, NaN on slices that were not taken.
 
     ``found`` has the results by the names of their slices.
@@ -196,16 +201,13 @@ def write_volumes(
         ".map.nii.gz": {n: result.difference for n, result in results.items()},
         ".healthy.nii.gz": {n: result.healthy for n, result in results.items()},
     }
-    if reading.threshold is not None:
-        written[".mask.nii.gz"] = {
-            n: reading.score_map(result.difference) > reading.threshold
-            for n, result in results.items()
-        }
+    if all(result.mask is not None for result in results.values()):
+        written[".mask.nii.gz"] = {n: result.mask for n, result in results.items()}
     for ending, maps in written.items():
         write_map(target.parent / result_name(target.name, ending), volume, axis, maps)
 
 
-def write_images(target: Path, image: np.ndarray, result: Result, reading: Reading) -> None:
+def write_images(target: Path, image: np.ndarray, result: Result) -> None:
     """The files of an image (H, W) in [-1, 1], at its own size, each written as a whole."""
 
     def write(ending: str, content: bytes) -> None:
@@ -217,9 +219,8 @@ def write_images(target: Path, image: np.ndarray, result: Result, reading: Readi
     write(".map.npy", buffer.getvalue())
     write(".healthy.png", png(grey(result.healthy)))
     write(".overlay.png", png(overlay(image, result.difference)))
-    if reading.threshold is not None:
-        score = reading.score_map(result.difference)
-        write(".mask.png", png(mask_picture(score, reading.threshold)))
+    if result.mask is not None:
+        write(".mask.png", png(mask_picture(result.mask)))
 
 
 def make_folder(folder: Path) -> None:
@@ -233,16 +234,15 @@ def png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def describe_card(row: Row, image: np.ndarray, result: Result, reading: Reading) -> Card:
+def describe_card(row: Row, image: np.ndarray, result: Result) -> Card:
     """An image of the report."""
     panels = {
         "image": grey(image),
         "pseudo-healthy": grey(result.healthy),
         "map": overlay(image, result.difference),
     }
-    if reading.threshold is not None:
-        score = reading.score_map(result.difference)
-        panels["mask"] = mask_picture(score, reading.threshold)
+    if result.mask is not None:
+        panels["mask"] = mask_picture(result.mask)
     said = f"{CLASS_NAMES[row['predicted']]}, P(disease) {row['probability']:.2f}"
     flag = "unlike the training images" if row["unlike_training"] == 1 else ""
     name = " ".join(filter(None, (row["file"], row["slice"])))

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -22,10 +21,13 @@ from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, count, fraction, natural, weight
+from descargan.commands import command
 from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
-from descargan.errors import UserError
+from descargan.errors import UserError, warn
 from descargan.files import built_whole, map_in_processes, naming, write_table
+from descargan.images import UNREADABLE
 from descargan.layout import PREPARATION
+from descargan.models import SIZE_MULTIPLE
 from descargan.scaling import SCALINGS
 from descargan.shortcuts import levels, match, tell_apart
 from descargan.sources import Span, find_series, span_of
@@ -33,7 +35,10 @@ from descargan.splits import SPLITS, group_by_patient, stratified_split
 from descargan.volumes import AXES
 
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
-FEW = 20  # images of a class in a split
+UNKNOWN_SHARE = 0.05  # of files whose patient is not told; more is an error
+NO_PATIENT = "no patient told"  # reason of what is left out
+LONGEST_REASON = 100  # letters
+FEW = 20  # images of a class in a split; outlined ones in the test split
 LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
 RECORDED = ("seed", "image_size", "match", "axis", "slices")
 
@@ -119,13 +124,25 @@ def regular_expression(text: str) -> re.Pattern[str]:
 
 
 def match_patient(pattern: re.Pattern[str], text: str) -> str:
-    """The first group of a match, or the whole match. Raises UserError where it is nothing."""
+    """The first group of a match, or the whole match; empty where that is nothing."""
     match = pattern.search(text)
-    patient = match and (match.group(1) if pattern.groups else match.group())
-    if not patient:
-        part = "the first group of " if match and pattern.groups else ""
-        raise UserError(f"{part}--patient {pattern.pattern!r} matches nothing in {text}")
-    return patient
+    return ((match.group(1) if pattern.groups else match.group()) if match else "") or ""
+
+
+def refuse_unknown_patients(unknown: list[str], number: int, option: str) -> None:
+    """Raise UserError where more than a few of ``number`` files tell no patient by an option.
+
+    A few are left out: as patients of their own they might be in another split than the same
+    person's other images.
+    """
+    if len(unknown) > max(1, UNKNOWN_SHARE * number) or 0 < len(unknown) == number:
+        first = f"the first: {unknown[0]}"
+        raise UserError(f"{option} tells no patient of {len(unknown)} of {number} files, {first}")
+    if unknown:
+        warn(
+            f"{len(unknown)} of {number} files are left out, as {option} tells no patient of them, "
+            f"the first: {unknown[0]}"
+        )
 
 
 def refuse_overlap(output: Path, option: str, source: Path) -> None:
@@ -202,12 +219,15 @@ def choose(
 ) -> tuple[list[Plan], list[Plan], list[tuple[str, str]]]:
     """The items to write, those over the numbers wanted, and those left out by --match.
 
-    Raises UserError where a class of a split is empty.
+    Outlined images stay before others, but in training, which sees no outline. Raises UserError
+    where a class of a split is empty.
     """
     plans, reserves, left_out = [], [], []
     for (split, items), most in zip(by_split.items(), options.most, strict=True):
+        if split != "Train":
+            items = sorted(items, key=lambda item: item.outline is None)
         if options.match:
-            kept = matched(items, source.traits, options)
+            kept = matched(items, source.traits, options, split != "Train")
             gone = set(range(len(items))) - set(kept)
             reason = f"to match {' and '.join(options.match)}"
             left_out += [(items[i].source, reason) for i in sorted(gone)]
@@ -228,11 +248,15 @@ def choose(
     return plans, reserves, left_out
 
 
-def matched(items: list[Item], names: tuple[str, ...], options: Options) -> list[int]:
+def matched(
+    items: list[Item], names: tuple[str, ...], options: Options, outlined_first: bool
+) -> list[int]:
     """Indices of the items that --match keeps."""
+    outlined = {i for i, item in enumerate(items) if item.outline is not None}
     columns = [levels([item.traits[names.index(name)] for item in items]) for name in options.match]
     together = list(zip(*columns, strict=True))
-    return match(together, [i.label for i in items], np.random.default_rng(options.seed))
+    labels, rng = [item.label for item in items], np.random.default_rng(options.seed)
+    return match(together, labels, rng, outlined if outlined_first else ())
 
 
 def prepare(source: Source, options: Options) -> None:
@@ -249,12 +273,14 @@ def prepare(source: Source, options: Options) -> None:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out
         reasons = Counter(reason for _, reason in left_out)
-        reasons |= {"in both classes": len(done.twins), "broken": len(done.broken)}
+        items = {item.source: item for item in source.items}
+        reasons.update(in_short(items[name], problem) for name, problem in done.broken.items())
+        reasons |= {"in both classes": len(done.twins)}
         left_out += [*done.twins.items(), *done.broken.items()]
         write_tables(root, done.plans, left_out, options)
         findings = {
             "images": dict(Counter(f"{plan.split}/{plan.folder}" for plan in done.plans)),
-            "masks": sum(outcome.mask == "written" for outcome in done.outcomes),
+            "masks": count_masks(done, source.items),
             "left_out": {reason: number for reason, number in reasons.most_common() if number},
             "shortcuts": find_shortcuts(done.plans, source.traits, options.seed),
         }
@@ -264,9 +290,29 @@ def prepare(source: Source, options: Options) -> None:
         with naming(options.output / PREPARATION):
             (root / PREPARATION).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     report(findings)
-    for text in doubts(done.plans, done.outcomes):
-        print(f"warning: {text}", file=sys.stderr)
+    for text in doubts(done.plans, done.outcomes, findings["masks"]):
+        warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
+    print(f"to train on it: {training_command(options)}")
+
+
+def training_command(options: Options) -> str:
+    """The command that trains on what was prepared, in its size where networks take that."""
+    size = () if options.image_size % SIZE_MULTIPLE else ("--image-size", options.image_size)
+    words = "main.py", "--dataset", "Folder", "--dataset-path", options.output, *size
+    save_dir = Path("runs", options.output.resolve().name)
+    return command(*words, "--recipe", "fast", "--save-dir", save_dir)
+
+
+def in_short(item: Item, problem: str) -> str:
+    """What is wrong with a broken file, as it is said of others with the same problem."""
+    said = problem.replace(item.source, "the image")
+    if isinstance(item.outline, str):
+        said = said.replace(item.outline, "its mask")
+    why, _, mend = said.removeprefix("the image ").partition(": ")
+    if why == UNREADABLE:
+        why = f"{why}: {mend.partition(' (')[0]}"
+    return why[:LONGEST_REASON]
 
 
 def describe_unit(outcomes: list[Outcome], options: Options) -> dict[str, object]:
@@ -424,10 +470,12 @@ def report(findings: dict) -> None:
     """Print what was written and what was not."""
     for name, number in sorted(findings["images"].items()):
         print(f"{number:>8} {name}")
+    if findings["left_out"]:
+        print(f"{sum(findings['left_out'].values()):>8} left out:")
     for reason, number in findings["left_out"].items():
-        print(f"{number:>8} left out: {reason}")
-    if findings["masks"]:
-        print(f"{findings['masks']:>8} masks of diseased images")
+        print(f"{number:>12} {reason}")
+    for split, number in findings["masks"].items():
+        print(f"{number:>8} masks of diseased images in {split}")
     if findings["shortcuts"]:
         print(
             "Nuisance columns alone tell the classes apart with an AUROC of (0.5 or less: chance):"
@@ -436,13 +484,27 @@ def report(findings: dict) -> None:
             print(f"{area:>8.2f} {name}")
 
 
-def doubts(plans: list[Plan], outcomes: list[Outcome]) -> list[str]:
-    """One sentence for each thing that is allowed and seldom meant."""
+def count_masks(done: Done, items: list[Item]) -> dict[str, int]:
+    """How many were written in each split; empty where no image has an outline."""
+    if all(item.outline is None for item in items):
+        return {}
+    pairs = zip(done.plans, done.outcomes, strict=True)
+    counts = Counter(plan.split for plan, outcome in pairs if outcome.mask == "written")
+    return {split: counts[split] for split in SPLITS}
+
+
+def doubts(plans: list[Plan], outcomes: list[Outcome], masks: dict[str, int]) -> list[str]:
+    """One sentence for each thing that is allowed and seldom meant; ``masks``: of each split."""
     texts = []
     counts = Counter(f"{plan.split}/{plan.folder}" for plan in plans)
     few = [f"{name} {number}" for name, number in sorted(counts.items()) if number < FEW]
     if few:
         texts.append(f"fewer than {FEW} images, so what is measured there varies: {', '.join(few)}")
+    if masks and masks["Test"] < FEW:
+        texts.append(
+            f"{masks['Test']} test images are outlined, fewer than {FEW}, so what is measured of "
+            "pixels there varies"
+        )
     coloured = sum(outcome.coloured for outcome in outcomes)
     if coloured:
         texts.append(f"{coloured} images in colour become grey")

@@ -3,8 +3,8 @@
 No pixel labels are needed. What the maps of diseased validation images have more of than those of
 healthy ones, brighter pixels or darker or both, is the score map. Of healthy images nearly all
 pixels of it lie below the threshold. Where the anomaly score does not tell the validation images'
-classes apart, nothing was found, and no value is one. All stand beside the weights, for the last
-and for the best.
+classes apart, nothing was found, and no value is one; of too few images nothing is said either way.
+All stand beside the weights, for the last and for the best.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from descargan.options import Options
 RANGE = 2.0  # of an image in [-1, 1]
 QUANTILE = 0.995  # of the score map, over all pixels of healthy images
 LEAST = 0.05 * RANGE
+FEWEST = 10  # validation images of a class that a verdict, and a sign, are drawn from
 EDGES = np.linspace(0, RANGE, 2001)
 NUMBERS = ("threshold", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
 SAMPLES = 200  # of the bootstrap, after every epoch
@@ -40,6 +41,10 @@ class Reading(NamedTuple):
     def score_map(self, difference: np.ndarray) -> np.ndarray:
         """How much speaks for disease at each pixel of difference maps."""
         return read(difference, self.sign)
+
+    def mask(self, difference: np.ndarray) -> np.ndarray | None:
+        """Where a difference map's score map is over the threshold; None without a threshold."""
+        return None if self.threshold is None else self.score_map(difference) > self.threshold
 
 
 def count_values(score_map: np.ndarray) -> np.ndarray:
@@ -60,12 +65,19 @@ def describe_maps(
     """The numbers that a reading depends on, of the validation split.
 
     ``counts``: of healthy images' pixels; ``labels``, ``scores``: class and anomaly score of each.
+    Of fewer than FEWEST images of a class the interval is NaN: one that they span is none.
     """
-    found = metrics.with_interval(
-        metrics.auroc, np.asarray(labels), np.asarray(scores), samples=SAMPLES
-    )
+    labels = np.asarray(labels)
+    found = metrics.with_interval(metrics.auroc, labels, np.asarray(scores), samples=SAMPLES)
+    if are_too_few(labels):
+        found |= {"low": np.nan, "high": np.nan}
     numbers = (healthy_threshold(counts), *(found[key] for key in ("value", "low", "high")))
     return dict(zip(NUMBERS, numbers, strict=True))
+
+
+def are_too_few(labels: Sequence[int]) -> bool:
+    """Whether validation images of these classes, 0 and 1, are too few to judge by."""
+    return bool(np.bincount(labels, minlength=2).min() < FEWEST)
 
 
 def keep_reading(path: Path, which: str, values: dict[str, float], sign: int) -> None:
@@ -90,12 +102,19 @@ def read_reading(path: Path, which: str) -> Reading:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
     sign = stored.get("sign", 0)
-    if low is None or low <= 0.5:
-        interval = "undefined" if low is None else f"{low:.2f} to {high:.2f}"
+    if low is None:
+        return Reading(
+            None,
+            f"too few validation images to judge, fewer than {FEWEST} of a class, so there are no "
+            "masks: prepare more, or set a --threshold",
+            sign,
+        )
+    if low <= 0.5:
         return Reading(
             None,
             "nothing found: on the validation images the anomaly score does not tell diseased "
-            f"from healthy (95 % interval of its AUROC: {interval}), so there are no masks",
+            f"from healthy (95 % interval of its AUROC: {low:.2f} to {high:.2f}), so there are no "
+            "masks",
             sign,
         )
     return Reading(stored["threshold"], sign=sign)

@@ -7,7 +7,6 @@ anywhere. The page is drawn from ``report.html.jinja``.
 import base64
 import heapq
 import io
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,10 +20,11 @@ from PIL import Image
 
 from descargan import __version__
 from descargan.checkpoints import Run
+from descargan.commands import command
 from descargan.figures import history_figures, png_of
 from descargan.files import write_atomically
 from descargan.names import printable
-from descargan.options import Options, as_json
+from descargan.options import Options, used
 
 TEMPLATE = "report.html.jinja"
 SHOWN = 1000  # images: those of the highest anomaly scores
@@ -67,48 +67,68 @@ class Gallery:
         return [drawn for _, _, drawn in sorted(self._kept, reverse=True, key=lambda x: x[:2])]
 
 
+class Cell(NamedTuple):
+    """A number of a table and its 95 % interval."""
+
+    value: str
+    interval: str
+
+
+class Table(NamedTuple):
+    """A small table: a head for each column, rows of a name and cells, and what it means."""
+
+    heads: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    explanation: str
+
+
 @dataclass(frozen=True)
 class Measured:
-    """What a test adds to the page: the table of metrics and the ROC curves."""
+    """What a test adds to the page: small tables, all metrics, and the ROC curves."""
 
-    table: Sequence[tuple[str, str, str, int]]  # name, value, 95 % interval, images
+    tables: Sequence[Table]
+    metrics: Sequence[tuple[str, str, str, int]]  # name, value, 95 % interval, images
     roc: Figure
 
 
-def write_report(
-    options: Options,
-    summary: str,
-    gallery: Gallery,
-    notes: Sequence[str],
-    measured: Measured | None = None,
-) -> Path:
-    """Write the page to ``options.results_dir``. Returns its path.
+class Said(NamedTuple):
+    """The words of a page, sentences without full stops.
 
-    ``summary`` says in a few words what was looked at, ``notes`` in a sentence each what a reader
-    must know.
+    ``verdict``: what it comes to; ``summary``: in a few words what was looked at; ``notes``: what a
+    reader must know beside it.
     """
+
+    verdict: str
+    summary: str
+    notes: Sequence[str]
+
+
+def write_report(
+    options: Options, said: Said, gallery: Gallery, measured: Measured | None = None
+) -> Path:
+    """Write the page to ``options.results_dir``. Returns its path."""
     run = Run(options.save_dir, options.dataset)
-    figures = {"ROC curves of the test": measured.roc} if measured else {}
-    described = {"options": {}, "versions": {}}
+    curves, described = {}, {"options": {}, "versions": {}}
     if options.maps is None:
         described = run.read_description()
-        figures |= history_figures(run.read_metrics())
+        curves = history_figures(run.read_metrics())
     template = environment().get_template(TEMPLATE)
     page = template.render(
         title="Test" if options.mode == "test" else "Prediction",
-        summary=summary,
-        notes=notes,
-        table=measured.table if measured else (),
-        curves={name: embedded(png_of(figure), "png") for name, figure in figures.items()},
+        said=said,
+        tables=measured.tables if measured else (),
+        metrics=measured.metrics if measured else (),
+        roc=embedded(png_of(measured.roc), "png") if measured else "",
+        curves={name: embedded(png_of(figure), "png") for name, figure in curves.items()},
         cards=gallery.cards(),
         number=gallery.number,
-        options=as_json(options),
+        options=used(options),
         trained=described["options"],
         versions={"descargan now": __version__, **described["versions"]},
         made_by=f"networks of {run.folder}, {options.weights} weights"
         if options.maps is None
         else f"maps in {options.maps}",
-        replay=f"python -m descargan.dashboard --replay {shlex.quote(printable(run.folder))}",
+        replay=command("-m", "descargan.dashboard", "--replay", printable(run.folder)),
         written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )
     path = options.results_dir / "report.html"

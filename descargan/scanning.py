@@ -4,8 +4,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from descargan.dicom import is_dicom
 from descargan.errors import FileError
-from descargan.images import is_image
+from descargan.images import SUFFIXES, head_of, is_image
 
 # Files that say of their folder that this program wrote it.
 MARKERS = frozenset({"preparation.json", "dataset.json", "predictions.csv", "metrics.json"})
@@ -44,7 +45,7 @@ def scan(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
             elif not path.is_file():
                 passed_over.append((path, "link to nothing" if path.is_symlink() else "no file"))
             elif not is_image(path):
-                passed_over.append((path, f"no image type ({path.suffix or 'no suffix'})"))
+                passed_over.append((path, why_no_image(path)))
             else:
                 images.append(path)
     return sorted(images), sorted(passed_over)
@@ -56,5 +57,31 @@ def is_hidden(name: str) -> bool:
 
 def kinds(paths: list[Path]) -> str:
     """The number of files of each suffix, as in '12 .png, 3 .jpg'."""
-    counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
-    return ", ".join(f"{number} {suffix}" for suffix, number in counts.most_common())
+    counts = Counter(kind_of(path) for path in paths)
+    return ", ".join(f"{number} {kind}" for kind, number in counts.most_common())
+
+
+def kind_of(path: Path) -> str:
+    """The suffix of an image, of two parts too; of one without, what it is by its content.
+
+    What follows the last dot of a number, as DICOM is often named by, is no suffix.
+    """
+    known = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
+    if known:
+        return max(known, key=len)
+    return "DICOM without .dcm" if is_dicom(head_of(path)) else "without suffix"
+
+
+def why_no_image(path: Path) -> str:
+    """The reason that a file, which :func:`descargan.images.is_image` denies, is passed over."""
+    try:
+        if is_dicom(head_of(path)):
+            return "DICOM without an image, as a report"
+    except OSError:
+        return "cannot be read"
+    return f"no image type ({suffix_of(path)})"
+
+
+def suffix_of(path: Path) -> str:
+    """What follows the last dot, where that is no number."""
+    return path.suffix.lower() if path.suffix.strip(".0123456789") else "no suffix"

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from descargan import HEALTHY, metrics
-from descargan.reading import Reading
+from descargan.errors import warn
+from descargan.reading import FEWEST, Reading
 
 NO_READING = Reading(None)
 Row = dict[str, float | int | str]
@@ -65,6 +66,11 @@ def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) ->
     curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
     if not curves:
         return None
+    if len(curves) < FEWEST:
+        warn(
+            f"{len(curves)} validation images are outlined, fewer than {FEWEST}: the threshold of "
+            "the best Dice there may suit these alone"
+        )
     return float(metrics.THRESHOLDS[np.mean(curves, axis=0).argmax()])
 
 

@@ -49,6 +49,7 @@ def settle(typed: Mapping[str, object]) -> Options:
         options = replace(options, dataset=typed.get("dataset", "Folder"))
     elif options.mode != "train" or options.resume != "off":
         run = find_run(options.save_dir, typed.get("dataset"))
+        run = run or Run(options.save_dir, options.dataset)
         if options.mode != "train":
             options = settle_use(options, typed, run)
         elif run.is_resumable():
@@ -120,6 +121,11 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
     """The options of a test or a prediction: sizes are read off the weights."""
     if "save_dir" not in typed and not run.is_used():
         run = shipped(run, options.mode)
+    if is_shipped(run.folder) and not run.is_used():
+        raise UserError(
+            f"{run.folder} holds networks that know synthetic ellipses alone, none of "
+            f"--dataset {run.dataset}: train on your own images first, into another --save-dir"
+        )
     generator, discriminator = map(read_weights, run.weights(options.weights))
     saved = run.read_description()["options"]
     if saved:

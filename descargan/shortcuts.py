@@ -4,7 +4,7 @@ A network that can use such a shortcut does, and its map shows the shortcut.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -41,12 +41,18 @@ def as_number(text: str) -> float:
         return np.nan
 
 
-def match(levels: Sequence, labels: Sequence[int], rng: np.random.Generator) -> list[int]:
+def match(
+    levels: Sequence,
+    labels: Sequence[int],
+    rng: np.random.Generator,
+    preferred: Collection[int] = (),
+) -> list[int]:
     """Indices that are kept so that each level has the same share in both classes.
 
     Levels that one class lacks go. Of the ratios of healthy to diseased images that some level has
     by itself, the one is taken that keeps most, by the harmonic mean of the two classes. Which
-    images stay is drawn; the first ones of each class are spread over the levels like all of them.
+    images stay is drawn, the indices ``preferred`` before others; the first ones of each class are
+    spread over the levels like all of them.
     """
     members: dict = {}
     for index, (level, label) in enumerate(zip(levels, labels, strict=True)):
@@ -67,7 +73,8 @@ def match(levels: Sequence, labels: Sequence[int], rng: np.random.Generator) -> 
     kept = []
     for pair, numbers in zip(common, wanted, strict=True):
         for group, number in zip(pair, numbers, strict=True):
-            chosen = rng.permutation(group)[:number]
+            drawn = sorted(rng.permutation(group), key=lambda index: index not in preferred)
+            chosen = drawn[:number]
             kept += [((rank + 0.5) / number, int(index)) for rank, index in enumerate(chosen)]
     return [index for _, index in sorted(kept)]
 

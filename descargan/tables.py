@@ -18,7 +18,12 @@ from descargan.cli import Parser
 from descargan.conversion import Item
 from descargan.errors import FileError, UserError
 from descargan.outlines import Box
-from descargan.preparation import match_patient, unique_names
+from descargan.preparation import (
+    NO_PATIENT,
+    match_patient,
+    refuse_unknown_patients,
+    unique_names,
+)
 from descargan.scanning import scan
 
 CONDITION = re.compile(r"(?P<column>.+?)(?P<relation>!=|!~|=|~)(?P<value>.*)", re.DOTALL)
@@ -277,13 +282,21 @@ def choose_rows(
     for value in disputed & rows.keys():
         del rows[value]
         left_out.append((value, "its rows disagree"))
+    unknown = [value for value, chosen in rows.items() if not chosen.patient]
+    option = f"--patient-column {selection.patient_column!r}"
+    if selection.patient_column is None and selection.patient is not None:
+        option = f"--patient {selection.patient.pattern!r}"
+    refuse_unknown_patients(unknown, len(rows), option)
+    for value in unknown:
+        del rows[value]
+        left_out.append((value, NO_PATIENT))
     return rows, left_out
 
 
 def describe(row: dict[str, str], value: str, label: int, selection: Selection) -> Chosen:
-    """What is kept of the row of image ``value``.
+    """What is kept of the row of image ``value``; its patient may be empty.
 
-    Raises UserError where the patient or the split is unknown.
+    Raises UserError where the split is unknown.
     """
     split = None
     if selection.split_column is not None:
@@ -298,12 +311,7 @@ def describe(row: dict[str, str], value: str, label: int, selection: Selection) 
 
 def patient_of(value: str, row: dict[str, str], selection: Selection) -> str:
     if selection.patient_column is not None:
-        patient = (row[selection.patient_column] or "").strip()
-        if not patient:
-            raise UserError(
-                f"{selection.patient_column!r} of {value} is empty: see --patient-column"
-            )
-        return patient
+        return (row[selection.patient_column] or "").strip()
     return value if selection.patient is None else match_patient(selection.patient, value)
 
 

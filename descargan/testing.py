@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from descargan import CLASS_NAMES, metrics
+from descargan.conclusions import tables, verdict
 from descargan.dashboard import Dashboard, connected
 from descargan.data import ImageDataset, evenly_spread, warn_of_few
 from descargan.distributed import Process
@@ -36,7 +37,7 @@ from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
 from descargan.pairs import differences, read_rows
 from descargan.reading import Reading, reading_of
-from descargan.report import Card, Gallery, Measured, write_report
+from descargan.report import Card, Gallery, Measured, Said, write_report
 from descargan.scores import (
     PER_IMAGE,
     Finding,
@@ -124,12 +125,16 @@ def conclude(
     print_table(table)
     print(f"95 % intervals over {found['intervals_over']}")
     print_confusion(seen.rows)
+    concluded = verdict(found, about["images"])
+    print(concluded)
     notes = [thresholds.reading.reason] if thresholds.reading.reason else []
     for note in notes:
         print(note)
     counts = ", ".join(f"{n} {name}" for name, n in about["images"].items())
-    of_page = f"{len(seen.rows)} images ({counts})", seen.gallery, notes
-    page = write_report(options, *of_page, Measured(report_rows(entries), roc))
+    said = Said(concluded, f"{len(seen.rows)} images ({counts})", notes)
+    method = "these networks" if options.maps is None else printable(options.maps)
+    measured = Measured(tables(found, method), report_rows(entries), roc)
+    page = write_report(options, said, seen.gallery, measured)
     print(f"written to {results}: metrics.json, metrics.csv, pictures and difference_maps/")
     print(f"to look at: {page}")
     dashboard.show_results(table, figure)
@@ -172,11 +177,12 @@ def measure(dataset: ImageDataset, seen: Seen, others: list[Row]) -> dict[str, A
     """The "metrics" of the maps, and what stands beside them.
 
     That are "trivial_maps" where there is a truth, and "differences" from ``others``, if any.
-    Intervals are over patients where the data set names them ("intervals_over"). The rows get their
-    Dice at the threshold that is best for all.
+    Intervals are over patients where some have several images, as far as the data set says, else
+    over images ("intervals_over"). The rows get their Dice at the threshold that is best for all.
     """
     patients = read_patients(dataset.root, dataset.paths)
-    groups = np.array(patients) if patients else None
+    several = len(set(patients)) < len(patients)  # images of a patient, else nothing to draw by
+    groups = np.array(patients) if several else None
     found = {"intervals_over": "images" if groups is None else "patients"}
     located = list(seen.curves)
     if located:
@@ -296,13 +302,12 @@ def show(
 
 def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth: bool) -> Card:
     """An image of the report."""
-    limit = thresholds.reading.threshold
     panels = {"image": grey(finding.image)}
     if not np.isnan(finding.healthy).all():
         panels["pseudo-healthy"] = grey(finding.healthy)
     panels["map"] = overlay(finding.image, finding.difference)
-    if limit is not None:
-        panels["mask"] = mask_picture(thresholds.reading.score_map(finding.difference), limit)
+    if (mask := thresholds.reading.mask(finding.difference)) is not None:
+        panels["mask"] = mask_picture(mask)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
     said = CLASS_NAMES[finding.label]

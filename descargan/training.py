@@ -43,7 +43,7 @@ from descargan.likeness import keep_likeness
 from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json
-from descargan.reading import keep_reading
+from descargan.reading import Reading, keep_reading
 from descargan.scores import decimals
 from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
@@ -165,14 +165,15 @@ class Training:
         translator = Translator(*networks, self.device, averaged_flips(options))
         if self.method.signed:
             batch_size = options.batch_size
-            translator.sign = sign_of_disease(translator, self.validation, batch_size)
+            sign = sign_of_disease(translator, self.validation, batch_size)
+            translator.reading = Reading(None, sign=sign)
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
-        keep_reading(self.run.reading, "last", values, translator.sign)
+        keep_reading(self.run.reading, "last", values, translator.reading.sign)
         if state.iteration and values["choice"] > before:
             self.run.save_best(*state.weights())
-            keep_reading(self.run.reading, "best", values, translator.sign)
+            keep_reading(self.run.reading, "best", values, translator.reading.sign)
         columns = translate_examples(translator, self.examples)
         keep_examples(self.run, columns, state.iteration / self.per_epoch)
         self.dashboard.show_examples(columns)

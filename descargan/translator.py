@@ -4,7 +4,7 @@ Validation, test, prediction and the Python API all go through :class:`Translato
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +21,11 @@ from descargan.errors import UserError
 from descargan.images import unfit
 from descargan.layers import evaluating
 from descargan.layout import find_files
+from descargan.likeness import Likeness, read_likeness
 from descargan.maps import read, upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
-from descargan.reading import reading_of
+from descargan.reading import Reading, reading_of
 from descargan.settings import settle
 from descargan.sources import (
     PLAIN,
@@ -68,7 +69,10 @@ class Result:
     the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
     (under averaged flips the mean over them), else None.
     ``probability`` of disease and ``score``, the mean of the score map at the networks' size, are
-    numbers, or arrays (B,). ``slice`` names the frame, page or slice of the file that it was made
+    numbers, or arrays (B,). ``mask`` is True where the score map is over the threshold of the run,
+    bool of the size of the input; None where the run has no threshold. ``unlike_training``: whether
+    the input is unlike the images trained on, so that nothing said of it means anything; None where
+    the run does not know. ``slice`` names the frame, page or slice of the file that it was made
     of, as in frame-001, page-001 and axial-000; it is empty where the file holds one picture, and
     for arrays.
     """
@@ -78,7 +82,15 @@ class Result:
     probability: float | np.ndarray
     score: float | np.ndarray
     flow: np.ndarray | None
+    mask: np.ndarray | None
+    unlike_training: bool | np.ndarray | None
     slice: str = ""
+
+    @property
+    def predicted(self) -> int | np.ndarray:
+        """1 diseased, 0 healthy: the class that is the more probable, of one image or (B,)."""
+        predicted = np.asarray(self.probability) > 0.5
+        return predicted.astype(int) if predicted.ndim else int(predicted)
 
 
 class Translator:
@@ -105,7 +117,8 @@ class Translator:
             for network in (generator, discriminator)
         )
         self.flips, self.preprocessing = flips, preprocessing
-        self.sign = 0  # how difference maps are read, see maps.read
+        self.reading = Reading(None)  # of the difference maps
+        self.likeness: Likeness | None = None  # to the images trained on
 
     @classmethod
     def load(
@@ -128,13 +141,13 @@ class Translator:
         """The networks of the run that settled options name, on the device that they name."""
         device = choose_device(options.device)
         networks = build_networks(options)
-        files = Run(options.save_dir, options.dataset).weights(options.weights)
-        for network, file in zip(networks, files, strict=True):
+        run = Run(options.save_dir, options.dataset)
+        for network, file in zip(networks, run.weights(options.weights), strict=True):
             load_weights(network, file)
             network.eval()
         how = Preprocessing(options.scaling, options.axis, options.slices)
         translator = cls(*networks, device, averaged_flips(options), how)
-        translator.sign = reading_of(options).sign
+        translator.reading, translator.likeness = reading_of(options), read_likeness(run.likeness)
         return translator
 
     @property
@@ -149,7 +162,7 @@ class Translator:
         healthy, flow = self.into(images, HEALTHY)
         probability = self.classify(images)
         difference = kind.difference(images, healthy)
-        return Translations(images, healthy, difference, probability, flow, self.sign)
+        return Translations(images, healthy, difference, probability, flow, self.reading.sign)
 
     def into(self, images: Tensor, target: Tensor | int) -> tuple[Tensor, Tensor | None]:
         """Translations (B, 1, S, S) into a class, or each into its own, and the flow.
@@ -199,12 +212,11 @@ class Translator:
             )
         if array.ndim == 2:
             return results[0]
-        columns = {
-            name: np.stack([getattr(result, name) for result in results])
-            for name in ("healthy", "difference", "probability", "score")
-        }
-        flow = None if results[0].flow is None else np.stack([result.flow for result in results])
-        return Result(**columns, flow=flow)
+        columns = {}
+        for name in (field.name for field in fields(Result) if field.name != "slice"):
+            values = [getattr(result, name) for result in results]
+            columns[name] = None if values[0] is None else np.stack(values)
+        return Result(**columns)
 
     def as_input(self, pictures: Sequence[Picture]) -> Tensor:
         """Pictures, each of its own size, as the networks take them: (B, 1, S, S)."""
@@ -213,13 +225,19 @@ class Translator:
 
     def translate_pictures(self, pictures: Sequence[Picture]) -> list[Result]:
         """Translate pictures, each of its own size; results are of that size."""
-        batch = self.translate(self.as_input(pictures))
+        images, nothing = self.as_input(pictures), [None] * len(pictures)
+        batch = self.translate(images)
         columns = [x[:, 0].cpu().numpy() for x in (batch.healthy, batch.difference)]
         columns += [batch.probability.tolist(), batch.score.tolist()]
-        flows = [None] * len(pictures) if batch.flow is None else list(batch.flow.cpu().numpy())
-        names = [picture.name for picture in pictures]
-        results = [Result(*values) for values in zip(*columns, flows, names, strict=True)]
-        return [at_size(r, *p.image.shape) for r, p in zip(results, pictures, strict=True)]
+        columns.append(nothing if batch.flow is None else list(batch.flow.cpu().numpy()))
+        columns.append(nothing)  # masks are those of the input's size
+        columns.append(nothing if self.likeness is None else self.likeness.is_unlike(images))
+        columns.append([picture.name for picture in pictures])
+        results = [
+            at_size(Result(*values), *picture.image.shape)
+            for *values, picture in zip(*columns, pictures, strict=True)
+        ]
+        return [replace(result, mask=self.reading.mask(result.difference)) for result in results]
 
     def predict(self, source: str | Path) -> Iterator[tuple[Path, Result]]:
         """The results of an image file, or one by one of all image files below a folder.

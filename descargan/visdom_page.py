@@ -10,7 +10,6 @@ mend it, and the newest examples of the run; it needs no script.
 import asyncio
 import base64
 import os
-import shlex
 import sys
 import threading
 import time
@@ -25,12 +24,13 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from descargan.assets import cache_folder, cached, missing_assets, refuse_offline
 from descargan.cli import Parser, port, run
+from descargan.commands import command
 from descargan.errors import UserError
-from descargan.visdom_server import LOOPBACK, dashboard_command
+from descargan.visdom_server import LOOPBACK
 
 STATIC = "/static/"
 LOOK_AGAIN_SECONDS = 5
-MENDING = dashboard_command("--install-assets")
+MENDING = ("-m", "descargan.dashboard", "--install-assets")
 
 PAGE = Template(
     """<!doctype html>
@@ -106,7 +106,7 @@ class PlainPage(RequestHandler):
                 again=LOOK_AGAIN_SECONDS,
                 missing=missing_assets(),
                 reason=reason_of(self.fetching),
-                command=shlex.join(MENDING),
+                command=command(*MENDING),
                 folder=self.folder,
                 picture=newest,
                 written=newest and time.ctime(newest.stat().st_mtime),
@@ -129,6 +129,7 @@ async def fetch_scripts() -> str:
     except UserError as error:
         return str(error)
     process = await asyncio.create_subprocess_exec(
+        sys.executable,
         *MENDING,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

@@ -73,11 +73,3 @@ def stop_server(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-
-
-def dashboard_command(*arguments: str) -> list[str]:
-    """A command of the dashboard, as it is typed in the current folder."""
-    python, folder = Path(sys.executable), Path.cwd()
-    if python.is_relative_to(folder):
-        python = python.relative_to(folder)
-    return [str(python), "-m", "descargan.dashboard", *arguments]

@@ -64,6 +64,9 @@ def test_results_have_the_size_of_the_input(net, kind, shape):
     assert result.flow.shape == (2, *shape)
     assert 0 <= result.probability <= 1
     assert result.score >= 0
+    assert result.predicted == int(result.probability > 0.5)
+    assert result.unlike_training is True  # it is noise
+    assert result.mask is None  # a run of three iterations has no threshold
 
 
 def test_several_images_give_what_they_give_one_by_one(net):
@@ -75,6 +78,8 @@ def test_several_images_give_what_they_give_one_by_one(net):
         np.testing.assert_allclose(together.difference[i], alone.difference, atol=1e-4)
         np.testing.assert_allclose(together.flow[i], alone.flow, atol=1e-3)
         assert together.score[i] == pytest.approx(alone.score, abs=1e-5)
+        assert together.predicted[i] == alone.predicted
+        assert together.unlike_training[i] == alone.unlike_training
 
 
 def test_a_difference_is_the_same_whatever_the_range_of_the_image(net):
@@ -240,3 +245,13 @@ def test_the_networks_of_the_project_load():
     net = descargan.load(ROOT / "save_nets" / "pretrained")
     assert isinstance(net.discriminator, Discriminator)
     assert net.size == 64
+
+
+def test_a_result_has_the_mask_of_the_runs_threshold_at_the_size_of_the_input(synthetic):
+    net = descargan.load(ROOT / "save_nets" / "pretrained")
+    image = np.load(synthetic / "test" / "diseased" / "0000.npy")[0].repeat(2, axis=1)
+    one, two = net(image), net(np.stack([image, -image]))
+    over = np.abs(one.difference) > net.reading.threshold
+    assert 0 < over.mean() < 0.5
+    np.testing.assert_array_equal(one.mask, over)
+    assert two.mask.shape == (2, *image.shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Result, assert_refused, program
+from conftest import ROOT, TINY, Result, assert_refused, program
 from PIL import Image
 
 IMAGE = np.random.default_rng(0).random((64, 64)).astype(np.float32)
@@ -118,6 +118,18 @@ def spoil_wrong_suffix(data):
     for path in (data / "train" / "healthy").iterdir():
         path.rename(path.with_suffix(".dat"))
     return "holds no image"
+
+
+def spoil_pictures_of_ones_own(data):
+    for path in list((data / "train" / "healthy").iterdir()):
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(path.with_suffix(".png"))
+        path.unlink()
+    return "images of your own and none of the synthetic set"
+
+
+def spoil_arrays_of_ones_own(data):
+    (data / "preparation.json").write_text("{}")
+    return "images of your own and none of the synthetic set"
 
 
 def spoil_mixed_sizes(data):
@@ -296,6 +308,12 @@ def test_a_port_that_another_program_holds(synthetic, tmp_path, monkeypatch):
 
 def test_predicting_without_input(trained):
     assert_refused(program("main.py", "--mode", "predict", "--save-dir", trained), "--input")
+
+
+def test_the_networks_of_the_project_are_for_no_other_kind_of_data(tmp_path):
+    common = ["--save-dir", ROOT / "save_nets" / "pretrained", "--dataset-path", tmp_path]
+    result = program("main.py", "--mode", "test", "--dataset", "Folder", *common)
+    assert_refused(result, "know synthetic ellipses alone", "train on your own images first")
 
 
 def test_weights_of_another_size_than_the_data(trained, tmp_path):

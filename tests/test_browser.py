@@ -19,7 +19,9 @@ from test_dashboard import drawn_values, replay, wait_for, windows
 
 from descargan.assets import cache_folder, cached, missing_assets, static_folder, wanted_assets
 from descargan.dashboard import CURVES, Dashboard, environment
-from descargan.figures import save_figure
+from descargan.figures import roc_figure, save_figure
+from descargan.options import Options
+from descargan.report import Card, Cell, Gallery, Measured, Said, Table, write_report
 from descargan.visdom_server import start_server, stop_server
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -126,6 +128,39 @@ def test_the_page_shows_the_values_of_the_metrics_file(browser, trained):
     }
     (heat,) = [c for plot in plots for c in plot["curves"] if c["type"] == "heatmap"]
     assert (heat["zmin"], heat["zmax"]) == (-1, 1)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_report_fits_its_window_and_begins_with_the_verdict(browser, tmp_path, width):
+    """On a desktop and on a phone."""
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(example_report(tmp_path).as_uri())
+    keep_picture(browser, f"report-{width}")
+    wide = browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= width
+    text = text_of(browser)
+    places = [text.index(part) for part in ("The verdict.", "these networks", "0.3000 image 3")]
+    assert places == sorted(places)
+    assert "a metric of a long name" not in text  # folded
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def example_report(folder: Path) -> Path:
+    """A report of a test of four images."""
+    cells = [Cell("0.829", "0.810 to 0.848")] * 3
+    heads = ("maps", "pixel AUROC", "pixel AUPRC", "best Dice")
+    names = ("these networks", "intensity", "smoothed intensity", "centre", "nothing")
+    table = Table(heads, [(name, cells) for name in names], "What it is. " * 20)
+    roc = roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])})
+    metrics = [("a metric of a long name", "0.8291", "0.8101 to 0.8480", 100)] * 31
+    gallery, image = Gallery(), np.zeros((64, 64), np.uint8)
+    panels = dict.fromkeys(("image", "pseudo-healthy", "map", "mask", "ground truth"), image)
+    for i in range(4):
+        gallery.add(Card(f"image {i}", i / 10, "diseased, P(disease) 0.97", "", panels))
+    options = Options(mode="test", save_dir=folder, results_dir=folder)
+    said = Said("the verdict", "4 images", ["a note"])
+    return write_report(options, said, gallery, Measured([table], metrics, roc))
 
 
 def test_without_scripts_the_page_shows_the_newest_examples(

@@ -23,7 +23,7 @@ from descargan.dashboard import (
     Dashboard,
     connect,
     environment,
-    find_run,
+    find_history,
     plot_of,
 )
 from descargan.errors import UserError
@@ -374,7 +374,7 @@ def test_replay_shows_a_finished_run_and_leaves_nothing(trained):
 
 def test_a_fresh_clone_replays_the_run_that_comes_with_it(tmp_path, capsys):
     shutil.copytree(ROOT / "save_nets" / "pretrained", tmp_path / "save_nets" / "pretrained")
-    files = find_run(tmp_path / "save_nets")
+    files = find_history(tmp_path / "save_nets")
     assert files.folder == tmp_path / "save_nets" / "pretrained"
     assert files.read_metrics()
     assert "comes with the project" in capsys.readouterr().out
@@ -383,11 +383,11 @@ def test_a_fresh_clone_replays_the_run_that_comes_with_it(tmp_path, capsys):
 def test_a_folder_with_several_runs_is_asked_which(tmp_path):
     for name in ("chexpert", "synthetic"):
         (tmp_path / f"metrics_{name}.jsonl").touch()
-    with pytest.raises(UserError, match="chexpert and synthetic: pass one to --dataset"):
-        find_run(tmp_path)
-    assert find_run(tmp_path, "Chexpert").metrics == tmp_path / "metrics_chexpert.jsonl"
+    with pytest.raises(UserError, match="runs of Synthetic and Chexpert: name one with --dataset"):
+        find_history(tmp_path)
+    assert find_history(tmp_path, "Chexpert").metrics == tmp_path / "metrics_chexpert.jsonl"
 
 
 def test_replay_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no metrics of a run: see --replay and --dataset"):
-        find_run(tmp_path)
+        find_history(tmp_path)

@@ -280,6 +280,8 @@ CHECKS = {
 def test_the_example_draws_the_map_of_one_image_at_its_size(clone):
     printed = run_as_main(runpy.run_module, ["examples.one_image", "scan.png", "map.png"])
     assert "scan.png: P(disease) = " in printed
+    assert "of its pixels are over the threshold" in printed
+    assert "warning: it is unlike the images trained on" in printed  # it is a picture of noise
     with Image.open("map.png") as drawn:
         assert drawn.size == (64, 70)
 

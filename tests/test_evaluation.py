@@ -9,6 +9,7 @@ from descargan import metrics
 from descargan.data import ImageDataset
 from descargan.evaluation import validate
 from descargan.models import Discriminator, Generator
+from descargan.reading import Reading
 from descargan.translator import Translator
 
 
@@ -30,7 +31,7 @@ def outlined(tmp_path):
 def test_pixels_are_scored_by_outlines_and_no_difference_is_compared_with_one(outlined):
     torch.manual_seed(0)
     translator = Translator(Generator(base_filters=2), Discriminator(base_filters=2, image_size=64))
-    translator.sign = 1
+    translator.reading = Reading(None, sign=1)
     found = validate(translator, outlined, batch_size=3)
     images, truth, _ = outlined.__getitems__([2, 3])
     scores = translator.translate(images).score_map

@@ -7,12 +7,13 @@ import pytest
 import torch
 from conftest import assert_refused, program, succeed
 
-from descargan import data, logistic
+from descargan import data, logistic, reading
 from descargan.data import ImageDataset, balanced_batches
 from descargan.evaluation import sign_of_disease
 from descargan.logistic import logistic_step
 from descargan.models import build_networks
 from descargan.options import RECIPES, Options
+from descargan.reading import Reading
 from descargan.steps import Batch, TrainingState
 from descargan.translator import Translator
 
@@ -166,12 +167,16 @@ def test_the_sign_is_found_without_outlines(synthetic, monkeypatch, brighter, da
     monkeypatch.setattr(
         translator, "into", lambda images, target: (stub.translate(images, next(seen)), None)
     )
+    few = sign_of_disease(translator, dataset, options.batch_size)
+    assert few == 0  # which four images of a class are, and none is drawn
+    monkeypatch.setattr(reading, "FEWEST", 4)
     assert sign_of_disease(translator, dataset, options.batch_size) == sign
 
 
 def run(folder, synthetic, *arguments) -> list:
     fixed = ["--recipe", "fast", "--translation", "veil", "--visdom", "off"]
-    fixed += ["--image-size", 64, "--batch-size", 4, "--dataset-path", synthetic, "--save-dir", folder, "--log-every", 1]
+    fixed += ["--image-size", 64, "--batch-size", 4, "--log-every", 1]
+    fixed += ["--dataset-path", synthetic, "--save-dir", folder]
     return ["main.py", *fixed, *arguments]
 
 
@@ -212,7 +217,7 @@ def test_scores_follow_the_sign_and_maps_do_not(trained_fast):
     array = np.random.default_rng(0).random((64, 64))
     found = {}
     for sign in (0, 1, -1):
-        translator.sign = sign
+        translator.reading = Reading(None, sign=sign)
         found[sign] = translator(array)
     assert found[0].score == pytest.approx(found[1].score + found[-1].score, rel=1e-4)
     np.testing.assert_array_equal(found[0].difference, found[1].difference)
@@ -224,10 +229,10 @@ def test_the_sign_stands_beside_the_weights_and_is_read_with_them(trained_fast):
     stored = json.loads(file.read_text())
     for sign in (1, -1):
         file.write_text(json.dumps({**stored, "last": {**stored["last"], "sign": sign}}))
-        assert Translator.load(trained_fast).sign == sign
+        assert Translator.load(trained_fast).reading.sign == sign
     del stored["last"]["sign"]  # of a run from before there were signs
     file.write_text(json.dumps(stored))
-    assert Translator.load(trained_fast).sign == 0
+    assert Translator.load(trained_fast).reading.sign == 0
 
 
 def test_a_test_with_other_networks_is_refused(trained_fast, synthetic):

@@ -113,6 +113,46 @@ def test_a_signal_saves_in_mid_epoch_and_the_run_goes_on_bit_for_bit(
     assert_same_run(trained, tmp_path)
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit(143)])
+def test_an_interruption_before_the_first_iteration_says_what_to_do(
+    trained, synthetic, tmp_path, monkeypatch, stop
+):
+    def interrupt(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(training, "keep_likeness", interrupt)
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path / "new"]
+    result = program(*TRAIN, *common, "--epochs", 1)
+    assert result.returncode == (143 if stop is not KeyboardInterrupt else 130)
+    assert "nothing of this run is saved yet: the same command starts it again" in result.stderr
+    shutil.copytree(trained, tmp_path / "run")
+    result = program("main.py", "--resume", "--save-dir", tmp_path / "run", "--epochs", 3)
+    assert f"main.py --resume --save-dir {tmp_path / 'run'}" in result.stderr
+
+
+def test_a_training_ends_with_the_commands_that_use_it(synthetic, tmp_path):
+    folder = tmp_path / "a run"
+    common = ["--dataset-path", synthetic, "--save-dir", folder]
+    result = succeed(*TRAIN, *common, "--epochs", 1)
+    ways = f"--save-dir '{folder}' --mode"
+    assert "too few validation images to judge" in result.stdout
+    assert f"main.py {ways} test --dataset-path {synthetic}\n" in result.stdout
+    assert f"main.py {ways} predict --input IMAGES\n" in result.stdout
+
+
+def test_a_folder_is_for_one_run(trained, tmp_path):
+    """Of another kind of data too: their results would mix."""
+    shutil.copytree(trained, tmp_path / "run")
+    common = ["--save-dir", tmp_path / "run", "--dataset-path", tmp_path]
+    for arguments in (["--dataset", "Folder"], ["--dataset", "Folder", "--resume", "auto"]):
+        result = program("main.py", *common, *arguments)
+        assert_refused(result, "holds a Synthetic run", "another --save-dir")
+    for change in (["--translation", "additive"], ["--networks", "compact"]):
+        assert_refused(program("main.py", *common, *change), "holds a Synthetic run")
+        result = program("main.py", *common, *change, "--resume", "auto")
+        assert_refused(result, change[0], "another --save-dir")
+
+
 def test_a_run_does_not_go_on_with_images_whose_pixels_changed(synthetic, tmp_path):
     """Names and sizes are the same; only the content tells."""
     shutil.copytree(synthetic, tmp_path / "set")

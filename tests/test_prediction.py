@@ -84,6 +84,28 @@ def test_images_unlike_those_trained_on_are_flagged_and_counted(run, synthetic, 
     assert "1 of 2 images are unlike" in result.stderr
 
 
+def test_files_that_cannot_be_read_are_named(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    for i in range(7):
+        (tmp_path / "in" / f"b{i}.png").write_bytes(b"nothing")
+    result = predict(run, tmp_path / "in", tmp_path / "out")
+    assert result.returncode == 0
+    sentence = "7 of the files cannot be read and are left out: b0.png, b1.png, b2.png, b3.png, "
+    for said in (result.stderr, (tmp_path / "out" / "report.html").read_text()):
+        assert f"{sentence}b4.png and 2 more" in said
+    assert "1 images; written to" in result.stdout
+
+
+def test_the_report_lists_what_a_prediction_uses_and_nothing_else(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    predict(run, tmp_path / "in", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    listed = page.partition("Options of this prediction")[2].partition("</details>")[0]
+    assert "<code>batch_size</code>" in listed
+    for idle in ("epochs", "dataset_path", "learning_rate", "visdom", "maps", "resume"):
+        assert f"<code>{idle}</code>" not in listed
+
+
 def test_a_folder_that_holds_results_is_predicted_without_them(run, tmp_path):
     picture(tmp_path / "in" / "a.png")
     for output in (tmp_path / "in", tmp_path / "in" / "earlier"):

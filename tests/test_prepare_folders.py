@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from PIL import Image
 from descargan import conversion
 from descargan.files import available_cores, map_in_processes
 from descargan.preparation import unique_names
+from descargan.scanning import kinds, scan
 
+FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 CLASSES = ("controls", "patients")
 
 
@@ -102,7 +105,34 @@ def test_what_is_passed_over_is_listed_with_the_reason(groups):
         "gone.png": "link to nothing",
     }
     assert "controls: 7 .png" in result.stdout
-    assert "1 left out: link to a folder" in result.stdout
+    assert "6 left out:\n" in result.stdout
+    assert " 1 link to a folder\n" in result.stdout
+
+
+def test_broken_files_are_counted_by_their_problems(groups):
+    for name in ("a", "b"):
+        whole = picture(groups / "controls" / f"{name}.png", 70).read_bytes()
+        (groups / "controls" / f"{name}.png").write_bytes(whole[:300])
+    np.save(groups / "controls" / "c.npy", np.full((20, 24), np.nan))
+    outline(groups / "masks" / "p1.png", size=(24, 20))
+    report = FOLDER / "test-SR.dcm"
+    (groups / "patients" / "1.2.840.5").write_bytes(report.read_bytes())
+    result = succeed(groups, "--masks", groups / "masks")
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert "5 left out:" in lines
+    assert "2 cannot be read as an image: image file is truncated" in lines
+    assert "1 DICOM without an image, as a report" in lines
+    assert "1 its mask and the image differ in size" in lines
+    assert "1 holds NaN or infinity" in lines
+
+
+def test_images_are_counted_by_suffixes_of_two_parts_and_by_content(tmp_path):
+    volume(tmp_path / "a.nii.gz", 0)
+    for number in range(3):
+        shutil.copy(FOLDER / "MR_small.dcm", tmp_path / f"1.2.840.{number}")
+    picture(tmp_path / "p.png", 0).rename(tmp_path / "p")
+    paths, _ = scan(tmp_path)
+    assert kinds(paths) == "3 DICOM without .dcm, 1 .nii.gz, 1 without suffix"
 
 
 def test_an_empty_folder_says_what_it_holds_instead(tmp_path):
@@ -141,7 +171,7 @@ def test_a_picture_in_both_classes_is_left_out_of_both(groups):
     result = succeed(groups, "--shares", 1, 1, 1)
     assert set(reasons(groups)) == {"c0.png", "again.bmp"}
     assert all("of the other class" in reason for reason in reasons(groups).values())
-    assert "2 left out: in both classes" in result.stdout
+    assert " 2 in both classes\n" in result.stdout
     assert len(manifest(groups)) == len(list((groups / "out").rglob("*.png"))) == 11
 
 
@@ -164,7 +194,17 @@ def test_file_names_of_both_classes_count_as_one_patient_and_this_is_said(groups
 
 
 def test_a_group_of_the_patient_that_matches_nothing_is_named(groups):
-    assert_refused(prepare(groups, "--patient", r"(x)?\d\.png"), "first group of --patient", "c0")
+    assert_refused(prepare(groups, "--patient", r"(x)?\d\.png"), "no patient of 6 of 6", "c0")
+
+
+def test_one_odd_file_is_left_out_where_its_patient_is_unknown(groups):
+    """As a patient of its own it might be in another split than the same person's images."""
+    picture(groups / "controls" / "odd.png", 90)
+    result = succeed(groups, "--patient", r"[cp]\d")
+    assert reasons(groups) == {"odd.png": "no patient told"}
+    assert "1 of 7 files are left out" in result.stderr
+    picture(groups / "controls" / "odd2.png", 91)
+    assert_refused(prepare(groups, "--patient", r"[cp]\d", output="other"), "2 of 8 files")
 
 
 def test_too_few_patients_say_how_many_are_needed(groups):
@@ -322,7 +362,11 @@ def test_masks_lie_beside_the_classes_under_the_names_of_the_images(groups):
         outline(groups / "masks" / f"p{number}_mask.png")
     result = succeed(groups, "--masks", groups / "masks", "--mask-suffix", "_mask")
     assert "1 diseased images have no mask" in result.stdout
-    assert "5 masks of diseased images" in result.stdout
+    summary = json.loads((groups / "out" / "preparation.json").read_text())
+    assert sum(summary["masks"].values()) == 5
+    for split, number in summary["masks"].items():
+        assert f"{number} masks of diseased images in {split}\n" in result.stdout
+    assert f"{summary['masks']['Test']} test images are outlined, fewer than 20" in result.stderr
     for row in manifest(groups):
         file = groups / "out" / row["file"]
         mask = file.parents[1] / "masks" / file.name
@@ -333,6 +377,25 @@ def test_masks_lie_beside_the_classes_under_the_names_of_the_images(groups):
             assert set(np.unique(values)) == {0, 255}
             # 10 x 12 of 24 x 24 pixels, two thirds a side.
             assert (values > 0).sum() == pytest.approx(10 * 12 * (16 / 24) ** 2, rel=0.25)
+
+
+@pytest.mark.parametrize("arguments", [("--test", 1, "--validate", 1), ("--balanced",)])
+def test_outlined_images_stay_before_others_where_some_are_left_out(groups, arguments):
+    """But in training, which sees no outline."""
+    for number in range(20, 60):  # patients beside those of the fixture
+        picture(groups / "patients" / f"q{number}.png", number)
+    for number in range(20, 60, 4):
+        outline(groups / "masks" / f"q{number}.png")
+    masks = ["--masks", groups / "masks", "--shares", 0.4, 0.3, 0.3]
+    succeed(groups, *masks)
+    known = json.loads((groups / "out" / "preparation.json").read_text())
+    succeed(groups, *masks, *arguments, "--overwrite")
+    summary = json.loads((groups / "out" / "preparation.json").read_text())
+    for split in ("Validate", "Test"):
+        diseased = summary["images"][f"{split}/Diseased"]
+        assert known["masks"][split] > 0
+        assert summary["masks"][split] == min(diseased, known["masks"][split])
+        assert diseased < known["images"][f"{split}/Diseased"]
 
 
 def test_a_mask_of_another_size_leaves_its_image_out(groups):
@@ -384,6 +447,13 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_data_set(groups, monkeypat
     assert_refused(result, groups / "out" / "Train", "No space left on device")
     assert {p: p.read_bytes() for p in before} == before
     assert not list(groups.glob(".out*"))
+
+
+def test_a_preparation_ends_with_the_command_that_trains_on_it(groups):
+    result = succeed(groups, "--image-size", 64)
+    path = groups / "out"
+    said = f"main.py --dataset Folder --dataset-path {path} --image-size 64 --recipe fast"
+    assert f"{said} --save-dir {Path('runs', 'out')}\n" in result.stdout
 
 
 def test_the_summary_says_what_was_chosen(groups):

@@ -178,6 +178,20 @@ def test_a_condition_that_no_row_meets_says_what_the_column_holds(labelled):
     assert_refused(result, "no row", "diseased", "none (20)", "sick|Other (10)")
 
 
+@pytest.mark.parametrize(
+    ("column", "more"), [("patient", ()), (None, ("--patient", r"i(?!07)\d+"))]
+)
+def test_a_row_whose_patient_is_unknown_is_left_out(labelled, column, more):
+    lines = rows(labelled / "labels.csv")
+    if column:
+        lines[7][column] = " "
+        more = ("--patient-column", column)
+    write(labelled / "labels.csv", lines[0], [line.values() for line in lines])
+    result = succeed(labelled, *general(labelled, *more))
+    assert left_out(labelled) == {"no patient told": 1}
+    assert "i07.png" in result.stderr
+
+
 def test_rows_of_one_image_must_agree(labelled):
     """Three readers a film: i01 is healthy for one of them alone, i02 for both."""
     with (labelled / "labels.csv").open("a") as file:
@@ -302,6 +316,27 @@ def test_a_shortcut_is_reported_and_matching_takes_it_away(tmp_path):
             for c in ("Healthy control", "Diseased")
         ]
         assert shares[0] == pytest.approx(shares[1], abs=0.1)
+
+
+def test_matching_keeps_the_outlined_images_of_the_test_split(tmp_path):
+    lines, boxes = [], []
+    for number in range(120):
+        diseased = number % 3 > 0
+        picture(tmp_path / f"{number}.png", number)
+        split = ("train", "validate", "test")[number // 40]
+        lines.append([f"{number}.png", int(diseased), "AP" if number % 4 else "PA", split])
+        if diseased and number % 5 == 0:
+            boxes.append([f"{number}.png", 2, 2, 20, 20])
+    write(tmp_path / "labels.csv", ["file", "label", "view", "split"], lines)
+    write(tmp_path / "boxes.csv", ["file", "x", "y", "width", "height"], boxes)
+    arguments = ["--table", tmp_path / "labels.csv", "--image-column", "file", "--match", "view"]
+    arguments += ["--healthy", "label=0", "--diseased", "label=1", "--split-column", "split"]
+    succeed(tmp_path, *arguments, "--boxes", tmp_path / "boxes.csv")
+    kept = manifest(tmp_path)
+    gone = {r["source"] for r in rows(tmp_path / "out" / "left_out.csv")}
+    assert gone
+    in_test = {name for name, *_ in boxes if int(name.removesuffix(".png")) >= 80}
+    assert in_test <= kept.keys()
 
 
 @pytest.fixture

@@ -51,6 +51,20 @@ def test_a_score_that_tells_no_classes_apart_means_that_nothing_was_found(tmp_pa
     assert reason.startswith("nothing found")
 
 
+@pytest.mark.parametrize("counts", [(1, 1), (9, 50), (50, 9)])
+def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
+    """However well they are told apart: an interval that one pair spans is none."""
+    labels, scores = [0] * counts[0] + [1] * counts[1], [0.1] * counts[0] + [0.2] * counts[1]
+    found = describe_maps(count_values(np.full((8, 8), 0.3)), labels, scores)
+    keep_reading(tmp_path / "reading.json", "last", found, 0)
+    stored = json.loads((tmp_path / "reading.json").read_text())["last"]
+    assert stored["auroc_anomaly"] == 1
+    assert stored["auroc_anomaly_low"] is stored["auroc_anomaly_high"] is None
+    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
+    assert threshold is None
+    assert reason.startswith("too few validation images to judge")
+
+
 def test_weights_without_a_threshold_have_none(tmp_path):
     threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None

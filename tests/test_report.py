@@ -10,7 +10,7 @@ from conftest import succeed
 from descargan import report
 from descargan.figures import roc_figure
 from descargan.options import Options
-from descargan.report import Card, Gallery, Measured, strip, write_report
+from descargan.report import Card, Cell, Gallery, Measured, Said, Table, strip, write_report
 
 RNG = np.random.default_rng(0)
 
@@ -58,7 +58,8 @@ def test_of_very_many_images_those_of_the_highest_scores_are_shown(tmp_path, mon
 
 def written(folder, gallery, notes=(), measured=None) -> str:
     options = Options(mode="predict", save_dir=folder, results_dir=folder)
-    return write_report(options, "images", gallery, notes, measured).read_text()
+    said = Said("the verdict", "images", notes)
+    return write_report(options, said, gallery, measured).read_text()
 
 
 def test_what_a_name_holds_is_text_and_no_markup(tmp_path):
@@ -75,10 +76,23 @@ def test_a_note_stands_on_the_page_as_a_sentence(tmp_path):
 
 def test_metrics_stand_with_their_intervals(tmp_path):
     roc = roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])})
-    rows = [("pixel AUROC", "0.9500", "0.9000 to 0.9900", 12)]
-    page = written(tmp_path, Gallery(), measured=Measured(rows, roc))
-    for text in ("pixel AUROC", "0.9500", "0.9000 to 0.9900", "ROC curves"):
+    rows = [("pixel AUROC of the map", "0.9512", "0.9000 to 0.9900", 12)]
+    small = Table(("maps", "AUROC"), [("ours", [Cell("0.951", "0.900 to 0.990")])], "What it is.")
+    page = written(tmp_path, Gallery(), measured=Measured([small], rows, roc))
+    for text in ("pixel AUROC of the map", "0.9512", "0.9000 to 0.9900", "ROC curves"):
         assert text in page
+    for text in ("<th>maps</th>", ">AUROC</th>", "<b>0.951</b><small>0.900 to 0.990</small>"):
+        assert text in page
+    assert page.index("</table>") < page.index("What it is.")
+
+
+def test_a_page_begins_with_what_it_comes_to_and_ends_with_what_few_read(page):
+    parts = ["Too few test images to judge: 4 healthy and 4 diseased, fewer than 10."]
+    parts += ["these networks</td>", "smoothed intensity</td>", "Images, by anomaly score"]
+    parts += ["<figure>", "<summary>ROC", "<summary>All ", "pixel AUROC of the score map"]
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "<details open" not in page
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,12 @@ def test_the_first_images_kept_are_spread_like_all():
     assert Counter(first) == {"AP": 30, "PA": 10}
 
 
+def test_what_is_preferred_stays_before_the_rest_of_its_value():
+    views = ["AP"] * 50 + ["PA"] * 50 + ["AP"] * 10 + ["PA"] * 10
+    labels, preferred = [0] * 100 + [1] * 20, {0, 7, 49, 60, 99}
+    assert preferred <= set(match(views, labels, np.random.default_rng(0), preferred))
+
+
 def test_numbers_of_many_values_are_cut_at_their_quintiles():
     found = levels([str(age) for age in range(100)] + [""])
     assert Counter(found) == {**{f"quintile {i}": 20 for i in range(1, 6)}, "": 1}

@@ -10,6 +10,9 @@ from conftest import succeed
 from PIL import Image
 
 from descargan import metrics
+from descargan.data import ImageDataset
+from descargan.report import Gallery
+from descargan.testing import Seen, measure
 from descargan.trivial import trivial_maps
 
 SPOT = np.zeros((64, 64), bool)
@@ -65,6 +68,20 @@ def test_outlines_are_scored_and_differences_that_have_no_unit_are_not(found):
     assert not {"dice", "map_mse", "map_ssim", "counterpart_mse"} & found["metrics"].keys()
     assert found["metrics"]["pixel_auprc"]["n"] == 4
     assert found["intervals_over"] == "patients"
+
+
+def test_intervals_are_over_images_where_no_patient_has_several(outlined, tmp_path):
+    """As in a data set prepared without --patient, where each file counts as one."""
+    root = shutil.copytree(outlined, tmp_path / "set")
+    rows = list(csv.DictReader((root / "manifest.csv").open()))
+    with (root / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "patient": row["file"]} for row in rows)
+    dataset = ImageDataset("Folder", root, "test", 64)
+    rows = [{"class": int(c), "anomaly_score": 0.0} for c in dataset.classes]
+    seen = Seen(rows, {}, Gallery(), {})
+    assert measure(dataset, seen, [])["intervals_over"] == "images"
 
 
 def test_trivial_maps_stand_beside_them(found):
