@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 from PIL import Image
 
 from descargan import __version__
@@ -72,7 +71,7 @@ class Measured:
     """What a test adds to the page: the table of metrics and the ROC curves."""
 
     table: Sequence[tuple[str, str, str, int]]  # name, value, 95 % interval, images
-    roc: Figure
+    roc: bytes  # PNG
 
 
 def write_report(
@@ -88,18 +87,19 @@ def write_report(
     must know.
     """
     run = Run(options.save_dir, options.dataset)
-    figures = {"ROC curves of the test": measured.roc} if measured else {}
+    curves = {"ROC curves of the test": measured.roc} if measured else {}
     described = {"options": {}, "versions": {}}
     if options.maps is None:
         described = run.read_description()
-        figures |= history_figures(run.read_metrics())
+        history = history_figures(run.read_metrics())
+        curves |= {title: png_of(figure) for title, figure in history.items()}
     template = environment().get_template(TEMPLATE)
     page = template.render(
         title="Test" if options.mode == "test" else "Prediction",
         summary=summary,
         notes=notes,
         table=measured.table if measured else (),
-        curves={name: embedded(png_of(figure), "png") for name, figure in figures.items()},
+        curves={title: embedded(png, "png") for title, png in curves.items()},
         cards=gallery.cards(),
         number=gallery.number,
         options=as_json(options),

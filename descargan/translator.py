@@ -177,10 +177,18 @@ class Translator:
         return logits.softmax(dim=1)[:, DISEASED]
 
     def translate_split(
-        self, dataset: ImageDataset, batch_size: int, workers: int = 0
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        workers: int = 0,
+        chosen: Tensor | None = None,
     ) -> Iterator[tuple[Translations, Tensor, Tensor]]:
-        """All images of a split, in order, in batches, with their ground truth and classes."""
-        batches = list(torch.arange(len(dataset)).split(batch_size))
+        """Images of a split, in order, in batches, with their ground truth and classes.
+
+        All of them, or those of the indices ``chosen`` (N,).
+        """
+        indices = torch.arange(len(dataset)) if chosen is None else chosen
+        batches = list(indices.split(batch_size))
         for images, truth, classes in load(dataset, batches, workers):
             yield self.translate(images), truth, classes
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import succeed
 
 from descargan import report
-from descargan.figures import roc_figure
+from descargan.figures import png_of, roc_figure
 from descargan.options import Options
 from descargan.report import Card, Gallery, Measured, strip, write_report
 
@@ -74,7 +74,7 @@ def test_a_note_stands_on_the_page_as_a_sentence(tmp_path):
 
 
 def test_metrics_stand_with_their_intervals(tmp_path):
-    roc = roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])})
+    roc = png_of(roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])}))
     rows = [("pixel AUROC", "0.9500", "0.9000 to 0.9900", 12)]
     page = written(tmp_path, Gallery(), measured=Measured(rows, roc))
     for text in ("pixel AUROC", "0.9500", "0.9000 to 0.9900", "ROC curves"):
