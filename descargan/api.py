@@ -63,7 +63,7 @@ def run_training(options: Options) -> TrainingResult:
     from descargan.training import train
 
     refuse_other_run(options)
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.amp)
     speed_up_process(options.tf32)
     with process_group(device) as process:
         return train(options, device, process)

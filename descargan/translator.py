@@ -16,7 +16,7 @@ from torch import Tensor
 from descargan import DISEASED, HEALTHY
 from descargan.checkpoints import Run, load_weights
 from descargan.data import ImageDataset, load
-from descargan.device import choose_device
+from descargan.device import autocast, choose_device
 from descargan.errors import UserError
 from descargan.images import unfit
 from descargan.layers import evaluating
@@ -35,7 +35,7 @@ from descargan.sources import (
     spans_of_series,
 )
 
-CHUNK = 10  # images of an array are translated so many at a time
+CHUNK = 10  # images that are translated at a time
 
 
 class Translations(NamedTuple):
@@ -106,6 +106,7 @@ class Translator:
         )
         self.flips, self.preprocessing = flips, preprocessing
         self.sign = 0  # how difference maps are read, see maps.read
+        self.amp = False  # mixed precision
 
     @classmethod
     def load(
@@ -126,7 +127,7 @@ class Translator:
     @classmethod
     def of(cls, options: Options) -> "Translator":
         """The networks of the run that settled options name, on the device that they name."""
-        device = choose_device(options.device)
+        device = choose_device(options.device, options.amp)
         networks = build_networks(options)
         files = Run(options.save_dir, options.dataset).weights(options.weights)
         for network, file in zip(networks, files, strict=True):
@@ -135,6 +136,7 @@ class Translator:
         how = Preprocessing(options.scaling, options.axis, options.slices)
         translator = cls(*networks, device, averaged_flips(options), how)
         translator.sign = reading_of(options).sign
+        translator.amp = options.amp
         return translator
 
     @property
@@ -156,25 +158,38 @@ class Translator:
 
         The flow's component along a flipped axis changes its sign with the flip.
         """
-        kind, size = self.generator.kind, images.shape[-2:]
-        translated, flows = [], []
-        with evaluating(self.generator):
-            for axes in self.flips:
-                turned = images.flip(axes)
-                drawn = self.generator.draw(turned, target)
-                translated.append(kind.apply(turned, drawn).flip(axes))
-                if kind.flow:
-                    sign = [-1.0 if axis in axes else 1.0 for axis in (3, 2)]
-                    flow = upsample(kind.flow(drawn), size).flip(axes)
-                    flows.append(flow * flow.new_tensor(sign).view(1, 2, 1, 1))
-        n = len(self.flips)
-        return sum(translated) / n, sum(flows) / n if flows else None
+        kind, number = self.generator.kind, len(self.flips)
+        turned = torch.cat([images.flip(axes) for axes in self.flips])
+        drawn = self.draw(turned, target if isinstance(target, int) else target.repeat(number))
+        translated = self.mean_over_flips(kind.apply(turned, drawn))
+        if not kind.flow:
+            return translated, None
+        flow = upsample(kind.flow(drawn), images.shape[-2:])
+        signs = [[-1.0 if axis in axes else 1.0 for axis in (3, 2)] for axes in self.flips]
+        signs = flow.new_tensor(signs).repeat_interleave(len(images), dim=0)
+        return translated, self.mean_over_flips(flow * signs[:, :, None, None])
+
+    def draw(self, images: Tensor, target: Tensor | int) -> Tensor:
+        """What the generator draws (B, C, h, w) of the flips of a batch, in several passes.
+
+        The flips of a few images are one pass; no pass is larger than CHUNK and the batch itself.
+        """
+        size = max(CHUNK, len(images) // len(self.flips))
+        targets = [target] * len(images) if isinstance(target, int) else target.split(size)
+        with evaluating(self.generator), autocast(self.device, self.amp):
+            parts = zip(images.split(size), targets, strict=False)
+            return torch.cat([self.generator.draw(*part) for part in parts]).to(images.dtype)
+
+    def mean_over_flips(self, turned: Tensor) -> Tensor:
+        """The mean of images that were flipped one way after the other, flipped back."""
+        parts = zip(turned.chunk(len(self.flips)), self.flips, strict=True)
+        return sum(part.flip(axes) for part, axes in parts) / len(self.flips)
 
     def classify(self, images: Tensor) -> Tensor:
         """Probability of disease (B,) of images (B, 1, S, S) on the device."""
-        with evaluating(self.discriminator):
+        with evaluating(self.discriminator), autocast(self.device, self.amp):
             logits = self.discriminator.classifier(self.discriminator.encode(images))
-        return logits.softmax(dim=1)[:, DISEASED]
+        return logits.to(images.dtype).softmax(dim=1)[:, DISEASED]
 
     def translate_split(
         self,
