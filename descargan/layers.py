@@ -70,6 +70,19 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
             network.train(was_training)
 
 
+@contextmanager
+def unrecorded(network: nn.Module) -> Iterator[None]:
+    """Batch norms write no running statistics: for a pass that is computed a second time."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
 def class_map(images: Tensor, classes: Tensor | int) -> Tensor:
     """One-hot map (B, 2, H, W) of the target classes, channels [healthy, diseased]."""
     batch, _, height, width = images.shape

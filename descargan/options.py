@@ -235,6 +235,11 @@ class Options:
         "mixed precision, on GPUs and on processors with AVX-512 BF16 or AMX; the gradient penalty "
         "stays in float32",
     )
+    save_memory: bool = option(
+        False,
+        "of the paper's networks: the generator's step makes its translations twice, "
+        "which takes less memory and some time",
+    )
     tf32: bool = option(
         False, "TensorFloat-32 on CUDA: faster convolutions with 10 bits of mantissa"
     )
