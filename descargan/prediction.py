@@ -22,6 +22,7 @@ from descargan.layout import find_files
 from descargan.likeness import Likeness, read_likeness
 from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
+from descargan.pipeline import ahead
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, write_report
 from descargan.scores import Row
@@ -84,9 +85,10 @@ def predict(options: Options, translator: Translator) -> int:
     reading, likeness = reading_of(options), read_likeness(run.likeness)
     make_folder(results)
     rows, gallery = [], Gallery()
-    found = groupby(translate_files(translator, paths, options, likeness), lambda one: one.path)
+    found = ahead(translate_files(translator, paths, options, likeness), options.batch_size)
     try:
-        for path, group in tqdm(found, total=len(paths), unit="file"):
+        of_files = groupby(found, lambda one: one.path)
+        for path, group in tqdm(of_files, total=len(paths), unit="file"):
             name, maps = path.relative_to(folder), {}
             for _, picture, result, said in group:
                 rows.append({"file": printable(name.as_posix()), **said})

@@ -37,6 +37,7 @@ from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
 from descargan.pairs import differences, read_rows
+from descargan.pipeline import ahead
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, write_report
 from descargan.scores import (
@@ -56,6 +57,7 @@ from descargan.translator import Translator
 from descargan.trivial import measure_trivial
 
 EXAMPLES = 5
+AHEAD = 10  # images
 
 
 class Method(NamedTuple):
@@ -157,7 +159,7 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
     in_unit = method.in_unit and not dataset.has_masks
     seen = Seen([], {}, Gallery(), {})
     with replaced_folder(results / "difference_maps") as maps:
-        for index, finding in enumerate(method.findings(dataset)):
+        for index, finding in enumerate(ahead(method.findings(dataset), AHEAD)):
             row = describe_image(dataset.name(index), finding, *thresholds, in_unit)
             seen.rows.append({**row, "map": files[index]})
             if finding.truth.any():
