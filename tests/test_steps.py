@@ -49,9 +49,11 @@ def test_running_statistics_are_written_once_where_memory_is_saved():
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_mixed_precision_on_a_processor_has_nearly_the_losses_of_float32(monkeypatch):
+@pytest.mark.parametrize("translation", ["image", "deformation", "veil"])
+def test_mixed_precision_on_a_processor_has_nearly_the_losses_of_float32(translation, monkeypatch):
     monkeypatch.setattr(device, "has_half_precision", lambda _: True)
-    (_, full), (_, mixed) = (step(replace(OPTIONS, amp=amp)) for amp in (False, True))
+    options = replace(OPTIONS, translation=translation)
+    (_, full), (_, mixed) = (step(replace(options, amp=amp)) for amp in (False, True))
     for name in ("critic/total", "generator/total"):
         assert mixed[name].item() == pytest.approx(full[name].item(), rel=0.05)
         assert mixed[name].item() != full[name].item()
