@@ -16,7 +16,9 @@ def main() -> int:
     from descargan import api
     from descargan.settings import settle
 
-    gc.freeze()  # what is imported stays: the collector takes a third of a second to see that
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     options = settle(typed)
     if options.mode == "train":
         stopped_by = api.run_training(options).stopped_by
@@ -44,4 +46,5 @@ def make_missing_dataset(options: Options) -> Options:
 
 
 if __name__ == "__main__":
+    gc.disable()  # until all is imported, which stays: to see that takes it half a second
     sys.exit(run(main))
