@@ -175,10 +175,11 @@ class Translator:
         The flips of a few images are one pass; no pass is larger than CHUNK and the batch itself.
         """
         size = max(CHUNK, len(images) // len(self.flips))
-        targets = [target] * len(images) if isinstance(target, int) else target.split(size)
+        parts = images.split(size)
+        targets = [target] * len(parts) if isinstance(target, int) else target.split(size)
         with evaluating(self.generator), autocast(self.device, self.amp):
-            parts = zip(images.split(size), targets, strict=False)
-            return torch.cat([self.generator.draw(*part) for part in parts]).to(images.dtype)
+            drawn = [self.generator.draw(*part) for part in zip(parts, targets, strict=True)]
+        return torch.cat(drawn).to(images.dtype)
 
     def mean_over_flips(self, turned: Tensor) -> Tensor:
         """The mean of images that were flipped one way after the other, flipped back."""
