@@ -70,7 +70,7 @@ def run_training(options: Options) -> TrainingResult:
     from descargan.training import train
 
     refuse_other_run(options)
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.amp)
     speed_up_process(options.tf32)
     with process_group(device) as process, saying_what_is_saved(options, process):
         run_it = train_best_kind if options.translation == "auto" else train

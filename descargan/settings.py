@@ -62,6 +62,8 @@ def settle(typed: Mapping[str, object]) -> Options:
     kind = KINDS[options.dataset]
     path = Path(kind.folder) if options.dataset_path is None else options.dataset_path
     options = as_prepared(options, path)
+    if options.save_memory and options.networks != "paper":
+        raise UserError("--save-memory is for the paper's networks: compact ones need little of it")
     robust = options.recipe == "fast" and not kind.prepared
     return replace(
         options,
