@@ -1,5 +1,6 @@
 """Train, test or use DeScarGAN. ``python main.py --help`` lists every option."""
 
+import gc
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,9 @@ def main() -> int:
     from descargan import api
     from descargan.settings import settle
 
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     options = settle(typed)
     if options.mode == "train":
         stopped_by = api.run_training(options).stopped_by
@@ -43,4 +47,5 @@ def make_missing_dataset(options: Options) -> Options:
 
 
 if __name__ == "__main__":
+    gc.disable()  # until all is imported, which stays: to see that takes it half a second
     sys.exit(run(main))

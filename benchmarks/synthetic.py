@@ -21,15 +21,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.baselines import Explain, Explanation
+from benchmarks.baselines import Budget, Explain, Training
 from benchmarks.baselines.trivial import MAPS
+from benchmarks.compare import findings
 from descargan import DISEASED, scores, testing
 from descargan.checkpoints import Run, read_weights, write_file
 from descargan.data import ImageDataset
@@ -85,7 +85,8 @@ def run_baseline(name: str, seed: int, data: Path, out: Path, minutes: float) ->
     module = importlib.import_module(f"benchmarks.baselines.{name}")
     splits = {split: open_split(data, split) for split in ("train", "validate", "test")}
     images, _, classes = splits["train"].__getitems__(range(len(splits["train"])))
-    explain = module.train(images, classes, 60 * minutes, seed)
+    training = Training(images, classes, flips=(True, True), augmented=False)
+    explain = module.train(training, Budget(60 * minutes), seed)
     evaluate(explain, splits["validate"], splits["test"], out / f"{name}-{seed}")
     write_json(out / f"{name}-{seed}" / "about.json", {"training_minutes": minutes})
 
@@ -106,11 +107,11 @@ def evaluate(
 ) -> None:
     """Metrics and maps of a method, in the form of main.py's test."""
     torch.manual_seed(0)
-    threshold = scores.choose_threshold(explained(explain, validation))
+    threshold = scores.choose_threshold(findings(explain, validation))
     maps = folder / "results" / "difference_maps"
     maps.mkdir(parents=True, exist_ok=True)
     rows, files = [], maps_of(dataset)
-    for index, finding in enumerate(explained(explain, dataset)):
+    for index, finding in enumerate(findings(explain, dataset)):
         rows.append(scores.describe_image(dataset.name(index), finding, threshold))
         np.save(maps / files[index], finding.difference)
     summary = scores.summarise(rows)
@@ -121,19 +122,6 @@ def evaluate(
 def maps_of(dataset: ImageDataset) -> list[str]:
     """Names of the files of difference maps of a split."""
     return map_names([dataset.name(index) for index in range(len(dataset))])
-
-
-def explained(explain: Explain, dataset: ImageDataset) -> Iterator[scores.Finding]:
-    """What a method finds in each image of a split."""
-    for index in torch.arange(len(dataset)).split(10):
-        images, truth, classes = dataset.__getitems__(index)
-        said: Explanation = explain(images)
-        healthy = torch.full_like(images, torch.nan) if said.healthy is None else said.healthy
-        probability = torch.full((len(images),), torch.nan)
-        probability = probability if said.probability is None else said.probability
-        columns = [x[:, 0].numpy() for x in (images, truth, healthy, said.difference)]
-        for values in zip(classes.tolist(), *columns, probability.tolist(), strict=True):
-            yield scores.Finding(*values)
 
 
 def report(data: Path, out: Path, figure: Path) -> None:
@@ -234,7 +222,7 @@ def main() -> None:
     run.add_argument("method", choices=(*RECIPES, *BASELINES, "trivial"))
     run.add_argument("--name", help="of the results (default: the method)")
     run.add_argument("--seeds", type=int, nargs="+", default=[0])
-    run.add_argument("--minutes", type=float, default=20.0, help="of training a baseline")
+    run.add_argument("--minutes", type=float, default=20.0, help="of the processor, for a baseline")
     reporting = commands.add_parser("report")
     reporting.add_argument("--figure", type=Path, default=Path("docs/results.png"))
     shipping = commands.add_parser("ship")

@@ -1,13 +1,18 @@
 """What ``main.py`` and the Python API do: train, test, predict, load."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from descargan.checkpoints import Run
+from descargan.commands import command
 from descargan.device import choose_device, enough_memory, speed_up_process
-from descargan.distributed import process_group
+from descargan.distributed import Process, process_group
 from descargan.errors import UserError
 from descargan.kinds import KINDS
 from descargan.options import Options, checked
+from descargan.reading import read_reading
 from descargan.settings import settle
 from descargan.testing import Results
 from descargan.training import TrainingResult
@@ -61,13 +66,57 @@ test.__test__ = False  # not one of pytest's
 
 def run_training(options: Options) -> TrainingResult:
     """Train as the options say, alone or among the processes that torchrun started."""
+    from descargan.choice import train_best_kind
     from descargan.training import train
 
     refuse_other_run(options)
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.amp)
     speed_up_process(options.tf32)
-    with process_group(device) as process:
-        return train(options, device, process)
+    with process_group(device) as process, saying_what_is_saved(options, process):
+        run_it = train_best_kind if options.translation == "auto" else train
+        result = run_it(options, device, process)
+    if process.is_first and result.stopped_by:
+        again = resume_command(options, process)
+        print(f"stopped and saved at iteration {result.iteration}; to go on: {again}")
+    elif process.is_first:
+        print_what_next(options)
+    return result
+
+
+def resume_command(options: Options, process: Process) -> str:
+    dataset = () if options.dataset == "Synthetic" else ("--dataset", options.dataset)
+    words = "main.py", "--resume", "--save-dir", options.save_dir, *dataset
+    if process.world == 1:
+        return command(*words)
+    return command("-m", "torch.distributed.run", f"--nproc-per-node={process.world}", *words)
+
+
+def print_what_next(options: Options) -> None:
+    """Whether the maps say anything on validation, and the commands that use what was trained."""
+    reading = read_reading(Run(options.save_dir, options.dataset).reading, "last")
+    if reading.reason:
+        print(reading.reason)
+    words = "main.py", "--save-dir", options.save_dir, "--mode"
+    print(f"to test it: {command(*words, 'test', '--dataset-path', options.dataset_path)}")
+    print(f"for images without labels: {command(*words, 'predict', '--input', 'IMAGES')}")
+
+
+@contextmanager
+def saying_what_is_saved(options: Options, process: Process) -> Iterator[None]:
+    """Where an interruption leaves no checkpoint of its moment, say what there is, and what to do.
+
+    A training that iterates takes the first signal itself, see :func:`stop_on_signals`.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        said = "nothing of this run is saved yet: the same command starts it again"
+        if Run(options.save_dir, options.dataset).has_begun():
+            again = resume_command(options, process)
+            said = f"the run is saved as of its last checkpoint; to go on from there: {again}"
+        if process.is_first:
+            print(said, file=sys.stderr)
+        raise
 
 
 def run_test(options: Options) -> Results:
@@ -94,7 +143,7 @@ def refuse_other_run(options: Options) -> None:
     A folder is for one run, of whatever kind of data.
     """
     run = Run(options.save_dir, options.dataset)
-    if options.resume != "off" and run.is_resumable():
+    if options.resume != "off" and run.has_begun():
         return
     if options.resume == "on":
         raise UserError(
@@ -104,5 +153,5 @@ def refuse_other_run(options: Options) -> None:
     for kind in KINDS:
         other = Run(options.save_dir, kind)
         if other.is_used():
-            mend = "go on with it with --resume, or " if other.is_resumable() else ""
+            mend = "go on with it with --resume, or " if other.has_begun() else ""
             raise UserError(f"{run.folder} holds a {kind} run: {mend}train into another --save-dir")

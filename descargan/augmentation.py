@@ -9,21 +9,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from descargan.data import random_flips
+
 ROTATION = math.radians(12)  # each drawn from U(-limit, limit)
 LOG_SCALE = 0.12
 SHIFT = 0.12  # where the image spans [-1, 1]: 6 % of the frame
 LOG_GAIN = 0.2
 LOG_GAMMA = 0.25
 OUTSIDE = -1.0  # what comes in over the border: the darkest value
+# Probability of a change: what is sampled anew is blurred a little, so that networks that have
+# never seen a sharp image take one for something else.
+CHANGED = 0.5
 
 
 def augment(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:
     """A random view of each image (B, C, H, W) in [-1, 1], the same for its channels.
 
-    Mirrored left-right and up-down with probability 1/2 each, where wanted. A function of the
-    images and PyTorch's random stream alone.
+    Mirrored left-right and up-down with probability 1/2 each, where wanted; turned, scaled,
+    shifted, brighter or darker with probability CHANGED. A function of the images and PyTorch's
+    random stream alone.
     """
-    return change_contrast(place(images, horizontal, vertical))
+    changed = torch.rand(len(images), device=images.device).lt(CHANGED).view(-1, 1, 1, 1)
+    views = change_contrast(place(images, horizontal, vertical))
+    return torch.where(changed, views, random_flips(images, horizontal, vertical))
 
 
 def place(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:

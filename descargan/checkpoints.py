@@ -24,6 +24,7 @@ from descargan.models import SIZE_MULTIPLE
 
 STATE_VERSION = 1
 PREVIOUS = ".previous"
+CANDIDATES = ("veil", "combined")  # the kinds of map that --translation auto chooses from
 
 # Our module names, by those of the official weights ("g" and "k": gesund and krank, German for
 # healthy and diseased). There, a block after upsampling is (upsample, convolution), batch norm.
@@ -183,12 +184,25 @@ class Run:
         self.picture = folder / f"examples_{name}.png"
         self.reading = folder / f"reading_{name}.json"  # see reading.py
         self.likeness = folder / f"likeness_{name}.npz"  # see likeness.py
+        self.choice = folder / f"choice_{name}.json"  # see choice.py
+
+    def candidate(self, kind: str) -> "Run":
+        """The run of a kind of map, until one of CANDIDATES is chosen."""
+        return Run(self.folder / "candidates" / kind, self.dataset)
+
+    def candidates(self) -> list["Run"]:
+        """Those that have begun, of a choice that has not been made."""
+        return [run for kind in CANDIDATES if (run := self.candidate(kind)).is_resumable()]
 
     def is_resumable(self) -> bool:
         return self.state.exists() or self.previous_state.exists()
 
+    def has_begun(self) -> bool:
+        """Whether there is a training to go on with."""
+        return self.is_resumable() or bool(self.candidates())
+
     def is_used(self) -> bool:
-        return self.is_resumable() or self.generator.exists() or self.discriminator.exists()
+        return self.has_begun() or self.generator.exists() or self.discriminator.exists()
 
     def save(self, training: dict) -> None:
         """Write the training state, then the weights alone: the generator's are the averaged."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from descargan import DISEASED
 from descargan.errors import UserError
 from descargan.layers import class_map
-from descargan.maps import MAP_KINDS
+from descargan.maps import MAP_KINDS, upsample
 
 GROUP = 8  # channels that are normalised together
 DROPOUT = 0.1
@@ -46,10 +46,12 @@ def initialise(network: nn.Module) -> None:
 
 
 class Generator(nn.Module):
-    """Translates an image into a class by a change drawn at half of the resolution.
+    """Translates an image into a class by a change that it draws.
 
-    A U-Net whose input is the image and a one-hot map of the target class. ``translation`` names
-    the kind of change, an entry of ``maps.MAP_KINDS``.
+    A U-Net whose input is the image and a one-hot map of the target class. It works at half of the
+    resolution, each 2 x 2 pixels being its channels, and draws brightness for each of the four
+    and a flow for all, so that this is smooth. ``translation`` names the kind of change, an
+    entry of ``maps.MAP_KINDS``.
 
     Raises UserError for the translation "image", which is no change.
     """
@@ -62,14 +64,15 @@ class Generator(nn.Module):
             raise UserError(
                 f"compact networks draw a change, not --translation {translation}: choose another"
             )
-        self.drawn = kind.channels or channels
-        self.down0 = block(channels + 2, 16)
-        self.down1 = blocks(16, 32, 32)
+        drawn = kind.channels or channels
+        self.moved = 2 if kind.flow else 0  # the first maps of what is drawn
+        self.lit = drawn - self.moved
+        self.down1 = blocks(4 * channels + 2, 32, 32)
         self.down2 = blocks(32, 64, 64)
         self.down3 = blocks(64, 128, 64)
         self.merge2 = blocks(128, 64, 32)
         self.merge1 = blocks(64, 32, 32)
-        self.head = nn.Conv2d(32, 2 * self.drawn, 3, padding=1)
+        self.head = nn.Conv2d(32, 2 * (self.moved + 4 * self.lit), 3, padding=1)
         initialise(self)
         nn.init.normal_(self.head.weight, std=HEAD_SCALE)
 
@@ -85,19 +88,26 @@ class Generator(nn.Module):
 
         The last convolution is in float32 under autocast too: changes are small numbers.
         """
-        full = self.down0(torch.cat([images, class_map(images, classes)], dim=1))
-        half = self.down1(F.max_pool2d(full, 2))
+        packed = F.pixel_unshuffle(images, 2)
+        half = self.down1(torch.cat([packed, class_map(packed, classes)], dim=1))
         quarter = self.down2(F.max_pool2d(half, 2))
         x = self.down3(F.max_pool2d(quarter, 2))
         x = self.merge2(torch.cat([F.interpolate(x, scale_factor=2), quarter], dim=1))
         x = self.merge1(torch.cat([F.interpolate(x, scale_factor=2), half], dim=1))
         with torch.autocast(images.device.type, enabled=False):
             x = self.head(x.to(self.head.weight.dtype))
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        moved, lit = self.of_class(x, classes).split([self.moved, 4 * self.lit], dim=1)
+        if not self.moved:
+            return F.pixel_shuffle(lit, 2)
+        moved = upsample(moved, images.shape[-2:])
+        return torch.cat([moved, F.pixel_shuffle(lit, 2)], dim=1) if self.lit else moved
+
+    def of_class(self, maps: Tensor, classes: Tensor | int) -> Tensor:
+        """Maps (B, 2 C, h, w), drawn for both classes, to those of the target class."""
         if isinstance(classes, int):
-            return x.chunk(2, dim=1)[classes]
-        diseased = (classes == DISEASED).to(x.device, non_blocking=True).view(-1, 1, 1, 1)
-        return torch.where(diseased, *x.chunk(2, dim=1)[::-1])
+            return maps.chunk(2, dim=1)[classes]
+        diseased = (classes == DISEASED).to(maps.device, non_blocking=True).view(-1, 1, 1, 1)
+        return torch.where(diseased, *maps.chunk(2, dim=1)[::-1])
 
 
 class Verdict(NamedTuple):

@@ -8,19 +8,25 @@ from contextlib import contextmanager
 import torch
 
 from descargan.distributed import local_rank
-from descargan.errors import UserError
+from descargan.errors import UserError, warn
 
 # Parameters of glibc's mallopt.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 
 
-def choose_device(name: str) -> torch.device:
-    """The device for --device. Raises UserError where CUDA is asked for and missing."""
+def choose_device(name: str, amp: bool = False) -> torch.device:
+    """The device for --device, with a warning where it has no use for ``amp``.
+
+    Raises UserError where CUDA is asked for and missing.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda needs a CUDA device, and PyTorch finds none: pass cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
+    device = torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
+    if amp and not has_half_precision(device):
+        warn("--amp would be slower on this processor, which lacks bfloat16: float32 is taken")
+    return device
 
 
 @contextmanager
@@ -57,8 +63,17 @@ def keep_freed_memory() -> None:
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """Mixed precision, where ``enabled``."""
+    """Mixed precision, where ``enabled`` and the device has it."""
+    enabled = enabled and has_half_precision(device)
     return torch.autocast(device.type, dtype=half_precision(device), enabled=enabled)
+
+
+def has_half_precision(device: torch.device) -> bool:
+    """Whether a device computes in half precision itself: a GPU, or AVX-512 BF16 or AMX."""
+    if device.type != "cpu":
+        return True
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def half_precision(device: torch.device) -> torch.dtype:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from sklearn.metrics import auc, roc_curve
 
+from descargan import metrics
 from descargan.files import write_atomically
 
 MAPS = ("difference map", "ground truth")
@@ -37,14 +38,23 @@ def example_figure(
             axes[i, j].imshow(
                 image, cmap=MAP_COLOURS if is_map else "gray", vmin=limits[0], vmax=limits[1]
             )
-            axes[i, j].set_xticks([])
-            axes[i, j].set_yticks([])
-            if j == 0 and rows:
-                axes[i, j].set_ylabel(rows[i], fontsize=9)
+            label_row(axes[i, j], rows[i] if j == 0 and rows else "")
     add_map_bar(figure, axes)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def label_row(axes: Axes, label: str) -> None:
+    """No ticks, and a label beside the first picture of a row.
+
+    What is hidden, or lies on the edge of the picture, need not be looked at for the layout.
+    """
+    axes.spines[:].set_in_layout(False)
+    axes.xaxis.set_visible(False)
+    axes.yaxis.set_visible(bool(label))
+    axes.set_yticks([])
+    axes.set_ylabel(label, fontsize=9)
 
 
 def add_map_bar(figure: Figure, axes: np.ndarray) -> None:
@@ -75,14 +85,12 @@ def overlay_figure(
     ):
         for j, background in enumerate((image, translated, image)):
             axes[i, j].imshow(background, cmap="gray", vmin=-1, vmax=1)
-            axes[i, j].set_xticks([])
-            axes[i, j].set_yticks([])
+            label_row(axes[i, j], rows[i] if j == 0 else "")
         axes[i, 2].imshow(colour_map(difference))
         if contours is not None:
             score, threshold = contours[0][i], contours[1]
             if score.min() <= threshold < score.max():
                 axes[i, 2].contour(score, [threshold], colors="lime", linewidths=0.6)
-        axes[i, 0].set_ylabel(rows[i], fontsize=9)
     contour = "" if contours is None else f", contour at {contours[1]:.2f}"
     for j, name in enumerate(("image", "pseudo-healthy", f"difference map{contour}")):
         axes[0, j].set_title(name, fontsize=10)
@@ -123,8 +131,8 @@ def roc_figure(labels: np.ndarray, scores: dict[str, np.ndarray]) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for name, values in scores.items():
-        false, true, _ = roc_curve(labels, values)
-        axes.plot(false, true, label=f"{name}: AUROC {auc(false, true):.3f}")
+        area = metrics.auroc(labels, values)
+        axes.plot(*metrics.roc_curve(labels, values), label=f"{name}: AUROC {area:.3f}")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="Diseased or healthy")
     axes.set_aspect("equal")

@@ -54,6 +54,8 @@ def normalise_each(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
 def evaluating(*networks: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; the networks' modes are put back afterwards.
 
+    What is computed inside cannot enter a graph later: ``clone()`` can.
+
     >>> with evaluating(generator):
     ...     pseudo_healthy = generator(images, HEALTHY)
     """
@@ -61,11 +63,24 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
     for network in networks:
         network.eval()
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             yield
     finally:
         for network, was_training in zip(networks, before, strict=True):
             network.train(was_training)
+
+
+@contextmanager
+def unrecorded(network: nn.Module) -> Iterator[None]:
+    """Batch norms write no running statistics: for a pass that is computed a second time."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def class_map(images: Tensor, classes: Tensor | int) -> Tensor:
@@ -168,6 +183,14 @@ def convolve_few_pixels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     rows = patches.permute(0, 3, 2, 1).reshape(batch * height * width, 9 * channels)
     y = F.linear(rows, weight.permute(0, 2, 3, 1).flatten(1), bias)
     return y.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class LastConv(Conv):
+    """The convolution that draws: in float32 under autocast too, as changes are small numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
 
 
 class UpsampledConv(Conv):

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 from descargan.data import ImageDataset, load
@@ -68,6 +67,8 @@ def fit_likeness(training: Iterable[Tensor], validation: Iterable[Tensor]) -> Li
 
     Both are batches (B, 1, S, S). The fewer validation images, the wider the margin.
     """
+    from sklearn.covariance import LedoitWolf  # seconds that a prediction need not wait
+
     known = np.concatenate([describe(images) for images in training])
     spread = np.maximum(known.std(axis=0), LEAST_SPREAD)
     precision = LedoitWolf().fit(known / spread).precision_ / np.outer(spread, spread)

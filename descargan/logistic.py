@@ -16,7 +16,8 @@ from descargan.device import autocast
 from descargan.options import Options
 from descargan.steps import Batch, Terms, TrainingState, apply_gradients
 
-CRITIC_ALONE = 400  # iterations: an untrained change is nothing, so there are no fakes yet
+CRITIC_ALONE = 300  # iterations: an untrained change is nothing, so there are no fakes yet
+WARM_UP = 50  # iterations: the first gradients are so large that Adam remembers them for hundreds
 PENALTY_EVERY = 8  # iterations, as it is the dearest term
 
 
@@ -64,12 +65,10 @@ def critic_step(
         terms["critic/adversarial"] = adversarial
         total = total + options.critic_adversarial * adversarial
     player.scaler.scale(batch.share * total).backward()
-    penalised = fakes is not None and is_penalised(state, options)
-    if penalised and state.iteration % PENALTY_EVERY == 0:
+    if fakes is not None and is_penalised(state, options) and state.iteration % PENALTY_EVERY == 0:
         terms["critic/gradient penalty"] = penalise(state, batch, sureness, options)
-    # Beside the penalty without a limit, which would take from it: it is rare and large.
-    limit = math.inf if penalised else options.clip_norm
-    norm = apply_gradients(player, limit, batch.process)
+    # Without a limit, which would take from the penalty: it is rare and large.
+    norm = apply_gradients(player, math.inf, batch.process)
     terms = {name: term.detach() for name, term in terms.items()}
     return {"critic/total": total.detach(), **terms, "critic/gradient norm": norm}
 

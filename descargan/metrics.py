@@ -7,18 +7,13 @@ Difference maps and ground truth are (H, W), diseased minus healthy, in the unit
 from collections.abc import Callable
 
 import numpy as np
-from skimage.metrics import structural_similarity
-from sklearn.metrics import (
-    average_precision_score,
-    cohen_kappa_score,
-    confusion_matrix,
-    roc_auc_score,
-)
+from scipy.ndimage import uniform_filter
 
 from descargan import resampling
 
 TRUTH_THRESHOLD = 0.44195  # of |ground truth| and |difference map|: a constant of the release
 THRESHOLDS = np.linspace(0, 2, 201)[1:]
+WINDOW = 7  # pixels a side, of the structural similarity
 
 
 def is_diseased(truth: np.ndarray) -> np.ndarray:
@@ -28,16 +23,25 @@ def is_diseased(truth: np.ndarray) -> np.ndarray:
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve; NaN where ``labels`` hold one class only."""
-    if len(np.unique(labels)) < 2:
-        return np.nan
-    return float(roc_auc_score(labels.ravel(), scores.ravel()))
+    return of_all(resampling.auroc, labels, scores)
 
 
 def auprc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Average precision; NaN where ``labels`` hold one class only."""
-    if len(np.unique(labels)) < 2:
-        return np.nan
-    return float(average_precision_score(labels.ravel(), scores.ravel()))
+    return of_all(resampling.auprc, labels, scores)
+
+
+def of_all(statistic: resampling.Statistic, *columns: np.ndarray) -> float:
+    """A statistic of samples, of the one that holds each entry of ``columns`` once."""
+    each = np.ones((1, columns[0].size), int)
+    return float(statistic(each, *(column.ravel() for column in columns))[0])
+
+
+def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The false and the true positive rate (T,) over each score, from (0, 0) to (1, 1)."""
+    diseased, healthy = resampling.by_score(np.ones((1, labels.size), int), labels, scores)
+    false, true = (np.append(0, counts[0].cumsum()) for counts in (healthy, diseased))
+    return false / max(1, false[-1]), true / max(1, true[-1])
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -68,8 +72,30 @@ def unit_range(x: np.ndarray) -> np.ndarray:
 
 
 def ssim(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
-    """Structural similarity of two images whose values span ``data_range``."""
-    return float(structural_similarity(a, b, data_range=data_range))
+    """Structural similarity of two images whose values span ``data_range``.
+
+    The mean over all square windows in the image, of the sample's variances and covariance (Wang et
+    al. 2004).
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    inside = (slice(WINDOW // 2, -(WINDOW // 2)),) * 2
+
+    def mean_of(x: np.ndarray) -> np.ndarray:
+        return uniform_filter(x, WINDOW)[inside]
+
+    mean_a, mean_b = mean_of(a), mean_of(b)
+    sample = WINDOW**2 / (WINDOW**2 - 1)
+    var_a, var_b, covariance = (
+        sample * (mean_of(x * y) - mean_x * mean_y)
+        for x, y, mean_x, mean_y in (
+            (a, a, mean_a, mean_a),
+            (b, b, mean_b, mean_b),
+            (a, b, mean_a, mean_b),
+        )
+    )
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return float((luminance * (2 * covariance + c2) / (var_a + var_b + c2)).mean())
 
 
 def pixel_metrics(score: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -96,9 +122,7 @@ def map_metrics(
 
 def kappa(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Cohen's kappa; NaN where one class alone occurs in both."""
-    if len(np.unique(np.concatenate([labels, predictions]))) < 2:
-        return np.nan
-    return float(cohen_kappa_score(labels, predictions))
+    return of_all(resampling.kappa, labels, predictions)
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -107,7 +131,7 @@ def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Counts (2, 2): rows true, columns predicted, healthy first."""
-    return confusion_matrix(labels, predictions, labels=[0, 1])
+    return np.bincount(2 * labels + predictions, minlength=4).reshape(2, 2)
 
 
 def mean(values: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from descargan import DISEASED, HEALTHY, compact
 from descargan.errors import UserError
-from descargan.layers import BatchNorm, Conv, MaxPool, ReLU, UpsampledConv, class_map
+from descargan.layers import BatchNorm, Conv, LastConv, MaxPool, ReLU, UpsampledConv, class_map
 from descargan.maps import MAP_KINDS
 from descargan.options import Options
 
@@ -44,7 +44,7 @@ def image_head(filters: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
         conv_block(filters, filters),
         nn.Sequential(
-            Conv(filters, channels),
+            LastConv(filters, channels),
             BatchNorm(channels, momentum=BATCH_NORM_MOMENTUM),
         ),
         nn.Tanh(),
@@ -56,7 +56,7 @@ def change_head(filters: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         conv_block(filters, filters),
         nn.AvgPool2d(stride),
-        Conv(filters, channels),
+        LastConv(filters, channels),
     )
 
 
@@ -242,6 +242,8 @@ def check_size(size: Sequence[int]) -> None:
 
 def build_networks(options: Options) -> tuple[nn.Module, nn.Module]:
     """Both networks, with new weights, as the options say."""
+    if options.translation == "auto":
+        raise UserError("--translation auto is chosen by a training: name a kind to build networks")
     if options.networks == "compact":
         return (
             compact.Generator(translation=options.translation),

@@ -160,8 +160,9 @@ class Options:
     critic_filters: int = whole(32, "filters of the discriminator's first layer (default: 32)")
     translation: str = option(
         "image",
-        "what the generator draws: an image, or the change of its input (default: image)",
-        choices=TRANSLATIONS,
+        "what the generator draws: an image, or the change of its input; auto tries two kinds of "
+        "change and takes what suits the images (default: image)",
+        choices=(*TRANSLATIONS, "auto"),
     )
     generator_norm: str = option(
         "batch",
@@ -230,7 +231,16 @@ class Options:
         choices=("sum", "mean"),
     )
     seed: int = whole(0, "of data order, initial weights and noise (default: 0)", type=natural)
-    amp: bool = option(False, "mixed precision; the gradient penalty stays in float32")
+    amp: bool = option(
+        False,
+        "mixed precision, on GPUs and on processors with AVX-512 BF16 or AMX; the gradient penalty "
+        "stays in float32",
+    )
+    save_memory: bool = option(
+        False,
+        "of the paper's networks: the generator's step makes its translations twice, "
+        "which takes less memory and some time",
+    )
     tf32: bool = option(
         False, "TensorFloat-32 on CUDA: faster convolutions with 10 bits of mantissa"
     )
@@ -259,7 +269,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "fast": {
         "networks": "compact",
-        "translation": "veil",
+        "translation": "auto",
         "augment": True,
         "batch_size": 20,
         "critic_steps": 1,
@@ -317,7 +327,8 @@ TEST_OPTIONS = frozenset(
     | {"maps", "against"}
     | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
     | {"critic_filters"}
-    | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "tf32", "device"}
+    | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "amp", "tf32"}
+    | {"device"}
     | {"visdom", "visdom_server", "visdom_port"}
 )
 PREDICT_OPTIONS = (TEST_OPTIONS | {"input", "axis", "slices"}) - (

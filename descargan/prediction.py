@@ -20,6 +20,7 @@ from descargan.files import naming, write_atomically, write_table
 from descargan.layout import find_files
 from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
+from descargan.pipeline import ahead
 from descargan.reading import Reading
 from descargan.report import Card, Gallery, Said, write_report
 from descargan.scores import Row
@@ -82,9 +83,10 @@ def predict(options: Options, translator: Translator) -> int:
     results = options.results_dir
     make_folder(results)
     rows, gallery = [], Gallery()
-    found = groupby(translate_files(translator, paths, options), lambda one: one.path)
+    found = ahead(translate_files(translator, paths, options), options.batch_size)
     try:
-        for path, group in tqdm(found, total=len(paths), unit="file"):
+        of_files = groupby(found, lambda one: one.path)
+        for path, group in tqdm(of_files, total=len(paths), unit="file"):
             name, maps = path.relative_to(folder), {}
             for _, picture, result, said in group:
                 rows.append({"file": printable(name.as_posix()), **said})

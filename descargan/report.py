@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 from PIL import Image
 
 from descargan import __version__
@@ -88,7 +87,7 @@ class Measured:
 
     tables: Sequence[Table]
     metrics: Sequence[tuple[str, str, str, int]]  # name, value, 95 % interval, images
-    roc: Figure
+    roc: bytes  # PNG
 
 
 class Said(NamedTuple):
@@ -118,7 +117,7 @@ def write_report(
         said=said,
         tables=measured.tables if measured else (),
         metrics=measured.metrics if measured else (),
-        roc=embedded(png_of(measured.roc), "png") if measured else "",
+        roc=embedded(measured.roc, "png") if measured else "",
         curves={name: embedded(png_of(figure), "png") for name, figure in curves.items()},
         cards=gallery.cards(),
         number=gallery.number,

@@ -54,9 +54,16 @@ def settle(typed: Mapping[str, object]) -> Options:
             options = settle_use(options, typed, run)
         elif run.is_resumable():
             options = settle_resumed(options, typed, run)
+        elif candidates := run.candidates():
+            options = settle_resumed(options, typed, candidates[0])
+            options = replace(options, translation="auto")
+    if options.translation == "auto" and options.networks != "compact":
+        raise UserError("--translation auto chooses for --networks compact: name a kind")
     kind = KINDS[options.dataset]
     path = Path(kind.folder) if options.dataset_path is None else options.dataset_path
     options = as_prepared(options, path)
+    if options.save_memory and options.networks != "paper":
+        raise UserError("--save-memory is for the paper's networks: compact ones need little of it")
     robust = options.recipe == "fast" and not kind.prepared
     return replace(
         options,
@@ -151,7 +158,9 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):
         warn(f"the learning rate now falls over {options.epochs} epochs, not {kept['epochs']}")
     for name, value in fixed.items():
-        if name in typed and typed[name] != value:
+        if typed.get(name) == "auto":  # as it was chosen
+            options = replace(options, **{name: value})
+        elif name in typed and typed[name] != value:
             raise UserError(
                 f"--{name.replace('_', '-')} is {value} in the run that --resume goes on with: "
                 "leave it out, or train into another --save-dir"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from descargan import DISEASED, HEALTHY, losses
 from descargan.device import autocast, half_precision
 from descargan.distributed import Process, average_gradients, same_weights
+from descargan.layers import unrecorded
 from descargan.models import Discriminator, Generator
 from descargan.options import Options
 
@@ -129,6 +130,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def source(self, generator: Generator) -> Tensor:
+        """What is translated: noisy images (the paper), or clean ones, whose change is drawn."""
+        return self.images if generator.kind.changes_input else self.real
+
     @property
     def share(self) -> float:
         """What a mean over these images counts for in the mean over the processes."""
@@ -153,10 +158,10 @@ def train_step(
     Returns the loss terms, unweighted, the totals and the norms of the gradients.
     """
     generator = state.generator.network
-    # The paper translates noisy images; what only changes its input, clean ones.
-    source = batch.images if generator.kind.changes_input else batch.real
+    source = batch.source(generator)
     # The generator does not change in the critic's step, so its step takes the same translations.
-    with torch.set_grad_enabled(with_generator), autocast(source.device, options.amp):
+    kept = with_generator and not options.save_memory
+    with torch.set_grad_enabled(kept), autocast(source.device, options.amp):
         translations = [generator(source, c) for c in (HEALTHY, DISEASED)]
     fakes = [(t.detach() + batch.noise).to(batch.real.dtype) for t in translations]
     terms = critic_step(state.discriminator, batch, fakes, options)
@@ -212,17 +217,35 @@ def generator_step(
 
     ``translations[c]`` is what the generator makes of the whole batch for class c, with its graph.
     In parts, from the losses to the translations and from these to the weights: beside the graph of
-    the translations only one other is in memory.
+    the translations only one other is in memory. To save memory they come without their graphs,
+    which are made anew, one at a time.
     """
     player = state.generator
     leaves = [translation.detach().requires_grad_() for translation in translations]
     player.optimizer.zero_grad()
     terms, of_critic = critic_terms(state, batch, leaves, options)
     more, of_images, of_change = image_terms(state, batch, leaves, options)
-    torch.autograd.backward(translations, [leaf.grad for leaf in leaves])
+    if options.save_memory:
+        backward_anew(player.network, batch, leaves, options)
+    else:
+        torch.autograd.backward(translations, [leaf.grad for leaf in leaves])
     norm = apply_gradients(player, options.clip_norm, batch.process)
     total = {"generator/total": of_critic + of_images + of_change}
     return {**total, **terms, **more, "generator/gradient norm": norm}
+
+
+def backward_anew(
+    generator: Generator, batch: Batch, leaves: list[Tensor], options: Options
+) -> None:
+    """Go back from the translations to the weights by graphs of the same translations, made anew.
+
+    ``leaves[c]`` holds the gradient of the translations into class c.
+    """
+    source = batch.source(generator)
+    for target, leaf in enumerate(leaves):
+        with unrecorded(generator), autocast(source.device, options.amp):
+            translation = generator(source, target)
+        translation.backward(leaf.grad)
 
 
 def critic_terms(

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
-from descargan import CLASS_NAMES, metrics
+from descargan import CLASS_NAMES, DISEASED, HEALTHY, metrics
 from descargan.conclusions import tables, verdict
 from descargan.dashboard import Dashboard, connected
 from descargan.data import ImageDataset, evenly_spread, warn_of_few
@@ -27,6 +28,7 @@ from descargan.figures import (
     mask_picture,
     overlay,
     overlay_figure,
+    png_of,
     roc_figure,
     save_figure,
 )
@@ -36,6 +38,7 @@ from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
 from descargan.pairs import differences, read_rows
+from descargan.pipeline import ahead
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, Said, write_report
 from descargan.scores import (
@@ -55,6 +58,7 @@ from descargan.translator import Translator
 from descargan.trivial import measure_trivial
 
 EXAMPLES = 5
+AHEAD = 10  # images
 
 
 class Method(NamedTuple):
@@ -95,7 +99,8 @@ def test(options: Options, translator: Translator | None) -> Results:
     with connected(options, Process()) as dashboard:
         validated = None
         if validation is not None:
-            validated = choose_threshold(method.findings(validation), reading)
+            diseased = findings(translator, options, validation, (DISEASED,))
+            validated = choose_threshold(diseased, reading)
         thresholds = Thresholds(validated, reading)
         seen = look_at(method, dataset, options.results_dir, thresholds)
         return conclude(options, dataset, thresholds, seen, others, dashboard)
@@ -159,7 +164,7 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
     in_unit = method.in_unit and not dataset.has_masks
     seen = Seen([], {}, Gallery(), {})
     with replaced_folder(results / "difference_maps") as maps:
-        for index, finding in enumerate(method.findings(dataset)):
+        for index, finding in enumerate(ahead(method.findings(dataset), AHEAD)):
             row = describe_image(dataset.name(index), finding, *thresholds, in_unit)
             seen.rows.append({**row, "map": files[index]})
             if finding.truth.any():
@@ -222,9 +227,15 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
     }
 
 
-def findings(translator: Translator, options: Options, dataset: ImageDataset) -> Iterator[Finding]:
-    """What the networks find in each image of a split, in order."""
-    split = translator.translate_split(dataset, options.batch_size, options.workers)
+def findings(
+    translator: Translator,
+    options: Options,
+    dataset: ImageDataset,
+    classes: tuple[int, ...] = (HEALTHY, DISEASED),
+) -> Iterator[Finding]:
+    """What the networks find in each image of a split, in order, or in those of some classes."""
+    chosen = torch.isin(dataset.classes, torch.tensor(classes)).nonzero().flatten()
+    split = translator.translate_split(dataset, options.batch_size, options.workers, chosen)
     for batch, truth, classes in split:
         columns = [arrays(x) for x in (batch.images, truth, batch.healthy, batch.difference)]
         for values in zip(classes.tolist(), *columns, batch.probability.tolist(), strict=True):
@@ -318,16 +329,16 @@ def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth:
     return Card(printable(row["file"]), row["anomaly_score"], said, wrong, panels)
 
 
-def write_results(results: Path, rows: list[Row], about: dict) -> Figure:
-    """Write the numbers and the ROC curves. Returns the curves."""
+def write_results(results: Path, rows: list[Row], about: dict) -> bytes:
+    """Write the numbers and the ROC curves. Returns the curves as PNG."""
     labels = np.array([row["class"] for row in rows])
     scores = {
         name: np.array([row[key] for row in rows])
         for name, key in (("class logits", "probability"), ("anomaly score", "anomaly_score"))
         if key in rows[0]
     }
-    roc = roc_figure(labels, scores)
-    save_figure(roc, results / "roc.png")
+    roc = png_of(roc_figure(labels, scores))
+    write_atomically(results / "roc.png", roc)
     if (counts := confusion(rows)) is not None:
         counted = {"rows": "true", "columns": "predicted", "counts": counts.tolist()}
         about = {**about, "confusion_matrix": counted}

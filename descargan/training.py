@@ -24,7 +24,6 @@ from tqdm import tqdm
 from descargan import __version__
 from descargan.augmentation import augment
 from descargan.checkpoints import Run
-from descargan.commands import command
 from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
@@ -44,7 +43,7 @@ from descargan.likeness import keep_likeness
 from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json
-from descargan.reading import Reading, keep_reading, read_reading
+from descargan.reading import Reading, keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
 from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
@@ -204,24 +203,29 @@ class Training:
             noise = options.noise * torch.rand_like(images)
             yield Batch(images, classes, noise, self.images.classes[batch], process)
 
+    def learning_rate(self) -> float:
+        """That of the next iteration."""
+        done, options, warm_up = self.state.iteration, self.options, self.method.warm_up
+        left = 1 - done / self.length if options.decay == "linear" else 1.0
+        return left * options.learning_rate * min(1.0, (done + 1) / max(warm_up, 1))
+
     def iterate(self, batch: Batch) -> Terms:
         """One iteration. Returns its loss terms."""
         options, state = self.options, self.state
-        if options.decay == "linear":
-            state.set_learning_rate((1 - state.iteration / self.length) * options.learning_rate)
+        state.set_learning_rate(self.learning_rate())
         state.iteration += 1
         terms = self.method.step(state, batch, options)
         if options.average and "generator/total" in terms:
             state.update_average(options.average)
         return terms
 
-    def loop(self, stopped_by: list[int], progress: tqdm) -> int:
-        """Iterate to the end, or until a signal stands in ``stopped_by``. Returns that, or 0."""
+    def loop(self, end: int, stopped_by: list[int], progress: tqdm) -> int:
+        """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
         stop, cost = 0, Cost(options, self.length, self.device.type == "cpu")
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
-        while state.iteration < self.length and not stop:
+        while state.iteration < end and not stop:
             for batch in self.batches():
                 pending.append((state.iteration + 1, self.iterate(batch)))
                 progress.update()
@@ -247,28 +251,27 @@ class Training:
         return stop
 
 
-def train(options: Options, device: torch.device, process: Process) -> TrainingResult:
+def train(
+    options: Options, device: torch.device, process: Process, stop_after: int | None = None
+) -> TrainingResult:
     """Train both networks and save them to ``options.save_dir`` after each epoch.
 
+    ``stop_after``: as many epochs, though the learning rate falls as for all of them.
     Raises UserError where a loss is no longer finite, the memory of the GPU is full, or the run to
     resume does not fit.
     """
-    with saying_what_is_saved(options, process), enough_memory():
+    with enough_memory():
         training = Training(options, device, process)
-        run, state = training.run, training.state
-        with connected(options, process) as dashboard:
-            training.begin(dashboard)
-            settings = {"total": training.length, "initial": state.iteration, "unit": "it"}
-            shown = tqdm(**settings, disable=not process.is_first)
-            with stop_on_signals() as stopped_by, shown as bar:
-                stop = training.loop(stopped_by, bar)
+    run, state = training.run, training.state
+    with connected(options, process) as dashboard, enough_memory():
+        training.begin(dashboard)
+        end = min(stop_after or options.epochs, options.epochs) * training.per_epoch
+        settings = {"total": end, "initial": state.iteration, "unit": "it"}
+        with stop_on_signals() as stopped_by, tqdm(**settings, disable=not process.is_first) as bar:
+            stop = training.loop(end, stopped_by, bar)
     history = run.read_metrics()
-    if process.is_first and stop:
-        again = resume_command(options, process)
-        print(f"stopped and saved at iteration {state.iteration}; to go on: {again}")
-    elif process.is_first:
+    if process.is_first and not stop:
         print_progress([line for line in history if line["kind"] == "validation"])
-        print_what_next(options)
     return TrainingResult(run.folder, state.iteration, history, stop)
 
 
@@ -344,42 +347,6 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def resume_command(options: Options, process: Process) -> str:
-    dataset = () if options.dataset == "Synthetic" else ("--dataset", options.dataset)
-    words = "main.py", "--resume", "--save-dir", options.save_dir, *dataset
-    if process.world == 1:
-        return command(*words)
-    return command("-m", "torch.distributed.run", f"--nproc-per-node={process.world}", *words)
-
-
-def print_what_next(options: Options) -> None:
-    """Whether the maps say anything on validation, and the commands that use what was trained."""
-    reading = read_reading(Run(options.save_dir, options.dataset).reading, "last")
-    if reading.reason:
-        print(reading.reason)
-    words = "main.py", "--save-dir", options.save_dir, "--mode"
-    print(f"to test it: {command(*words, 'test', '--dataset-path', options.dataset_path)}")
-    print(f"for images without labels: {command(*words, 'predict', '--input', 'IMAGES')}")
-
-
-@contextmanager
-def saying_what_is_saved(options: Options, process: Process) -> Iterator[None]:
-    """Where an interruption leaves no checkpoint of its moment, say what there is, and what to do.
-
-    A training that iterates takes the first signal itself, see :func:`stop_on_signals`.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        said = "nothing of this run is saved yet: the same command starts it again"
-        if Run(options.save_dir, options.dataset).is_resumable():
-            again = resume_command(options, process)
-            said = f"the run is saved as of its last checkpoint; to go on from there: {again}"
-        if process.is_first:
-            print(said, file=sys.stderr)
-        raise
 
 
 @contextmanager

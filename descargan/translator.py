@@ -16,7 +16,7 @@ from torch import Tensor
 from descargan import DISEASED, HEALTHY
 from descargan.checkpoints import Run, load_weights
 from descargan.data import ImageDataset, load
-from descargan.device import choose_device
+from descargan.device import autocast, choose_device
 from descargan.errors import UserError
 from descargan.images import unfit
 from descargan.layers import evaluating
@@ -36,7 +36,7 @@ from descargan.sources import (
     spans_of_series,
 )
 
-CHUNK = 10  # images of an array are translated so many at a time
+CHUNK = 10  # images that are translated at a time
 
 
 class Translations(NamedTuple):
@@ -119,6 +119,7 @@ class Translator:
         self.flips, self.preprocessing = flips, preprocessing
         self.reading = Reading(None)  # of the difference maps
         self.likeness: Likeness | None = None  # to the images trained on
+        self.amp = False  # mixed precision
 
     @classmethod
     def load(
@@ -139,7 +140,7 @@ class Translator:
     @classmethod
     def of(cls, options: Options) -> "Translator":
         """The networks of the run that settled options name, on the device that they name."""
-        device = choose_device(options.device)
+        device = choose_device(options.device, options.amp)
         networks = build_networks(options)
         run = Run(options.save_dir, options.dataset)
         for network, file in zip(networks, run.weights(options.weights), strict=True):
@@ -148,6 +149,7 @@ class Translator:
         how = Preprocessing(options.scaling, options.axis, options.slices)
         translator = cls(*networks, device, averaged_flips(options), how)
         translator.reading, translator.likeness = reading_of(options), read_likeness(run.likeness)
+        translator.amp = options.amp
         return translator
 
     @property
@@ -169,31 +171,53 @@ class Translator:
 
         The flow's component along a flipped axis changes its sign with the flip.
         """
-        kind, size = self.generator.kind, images.shape[-2:]
-        translated, flows = [], []
-        with evaluating(self.generator):
-            for axes in self.flips:
-                turned = images.flip(axes)
-                drawn = self.generator.draw(turned, target)
-                translated.append(kind.apply(turned, drawn).flip(axes))
-                if kind.flow:
-                    sign = [-1.0 if axis in axes else 1.0 for axis in (3, 2)]
-                    flow = upsample(kind.flow(drawn), size).flip(axes)
-                    flows.append(flow * flow.new_tensor(sign).view(1, 2, 1, 1))
-        n = len(self.flips)
-        return sum(translated) / n, sum(flows) / n if flows else None
+        kind, number = self.generator.kind, len(self.flips)
+        turned = torch.cat([images.flip(axes) for axes in self.flips])
+        drawn = self.draw(turned, target if isinstance(target, int) else target.repeat(number))
+        translated = self.mean_over_flips(kind.apply(turned, drawn))
+        if not kind.flow:
+            return translated, None
+        flow = upsample(kind.flow(drawn), images.shape[-2:])
+        signs = [[-1.0 if axis in axes else 1.0 for axis in (3, 2)] for axes in self.flips]
+        signs = flow.new_tensor(signs).repeat_interleave(len(images), dim=0)
+        return translated, self.mean_over_flips(flow * signs[:, :, None, None])
+
+    def draw(self, images: Tensor, target: Tensor | int) -> Tensor:
+        """What the generator draws (B, C, h, w) of the flips of a batch, in several passes.
+
+        The flips of a few images are one pass; no pass is larger than CHUNK and the batch itself.
+        """
+        size = max(CHUNK, len(images) // len(self.flips))
+        parts = images.split(size)
+        targets = [target] * len(parts) if isinstance(target, int) else target.split(size)
+        with evaluating(self.generator), autocast(self.device, self.amp):
+            drawn = [self.generator.draw(*part) for part in zip(parts, targets, strict=True)]
+        return torch.cat(drawn).to(images.dtype)
+
+    def mean_over_flips(self, turned: Tensor) -> Tensor:
+        """The mean of images that were flipped one way after the other, flipped back."""
+        parts = zip(turned.chunk(len(self.flips)), self.flips, strict=True)
+        return sum(part.flip(axes) for part, axes in parts) / len(self.flips)
 
     def classify(self, images: Tensor) -> Tensor:
         """Probability of disease (B,) of images (B, 1, S, S) on the device."""
-        with evaluating(self.discriminator):
+        with evaluating(self.discriminator), autocast(self.device, self.amp):
             logits = self.discriminator.classifier(self.discriminator.encode(images))
-        return logits.softmax(dim=1)[:, DISEASED]
+        return logits.to(images.dtype).softmax(dim=1)[:, DISEASED]
 
     def translate_split(
-        self, dataset: ImageDataset, batch_size: int, workers: int = 0
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        workers: int = 0,
+        chosen: Tensor | None = None,
     ) -> Iterator[tuple[Translations, Tensor, Tensor]]:
-        """All images of a split, in order, in batches, with their ground truth and classes."""
-        batches = list(torch.arange(len(dataset)).split(batch_size))
+        """Images of a split, in order, in batches, with their ground truth and classes.
+
+        All of them, or those of the indices ``chosen`` (N,).
+        """
+        indices = torch.arange(len(dataset)) if chosen is None else chosen
+        batches = list(indices.split(batch_size))
         for images, truth, classes in load(dataset, batches, workers):
             yield self.translate(images), truth, classes
 

@@ -49,6 +49,15 @@ def test_importing_the_package_brings_no_pytorch():
     assert result.stdout.split() == ["False", "False"]
 
 
+def test_a_test_does_not_wait_for_packages_that_it_hardly_needs():
+    program = "import sys; from descargan import api, testing; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert not loaded & {"sklearn", "scipy.stats", "pandas", "torchvision", "visdom"}
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = descargan.trian

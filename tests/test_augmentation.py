@@ -33,6 +33,12 @@ def test_without_limits_an_image_stays(still):
     torch.testing.assert_close(augment(image, False, False), image, atol=1e-5, rtol=1e-5)
 
 
+def test_half_of_the_images_stay_as_sharp_as_they_are():
+    images = torch.rand(400, 1, 16, 16) * 2 - 1
+    kept = (augment(images, False, False) == images).flatten(1).all(dim=1)
+    assert 0.4 < kept.float().mean() < 0.6
+
+
 def test_what_comes_in_from_outside_is_dark(still):
     still.setattr(augmentation, "SHIFT", 0.5)
     image = place(torch.ones(8, 1, 64, 64), False, False)

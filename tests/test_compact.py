@@ -29,7 +29,7 @@ def drawing(translation: str) -> compact.Generator:
 
 
 def test_sizes():
-    assert parameters(compact.Generator()) == 339_074
+    assert parameters(compact.Generator()) == 337_448
     assert parameters(compact.Discriminator()) == 294_774
 
 
@@ -57,11 +57,20 @@ def test_the_classes_have_changes_of_their_own(translation, images):
     assert not torch.allclose(healthy, diseased, atol=1e-3)
 
 
-def test_changes_are_drawn_at_half_of_the_resolution(images):
+def test_brightness_is_drawn_pixel_by_pixel(images):
+    """Neighbours that share features have weights of their own."""
+    rows = drawing("additive").draw(images, HEALTHY)
+    assert rows.shape == images.shape
+    pairs = rows.unflatten(-1, (32, 2))
+    assert (pairs[..., 0] - pairs[..., 1]).abs().mean() > 0.1 * rows.abs().mean()
+
+
+def test_a_flow_is_drawn_at_half_of_the_resolution(images):
     """Bilinear upsampling by 2: the same drawn value from the two pixels on either side of it."""
-    rows = drawing("additive").draw(images, HEALTHY)[..., 1:-1, :]
-    a, b, c, d = (rows[..., i : i + 56 : 2, :] for i in range(4))
-    torch.testing.assert_close(1.5 * b - 0.5 * a, 1.5 * c - 0.5 * d, atol=1e-4, rtol=1e-4)
+    for translation in ("deformation", "combined"):
+        rows = drawing(translation).draw(images, HEALTHY)[:, :2, 1:-1]
+        a, b, c, d = (rows[..., i : i + 56 : 2, :] for i in range(4))
+        torch.testing.assert_close(1.5 * b - 0.5 * a, 1.5 * c - 0.5 * d, atol=1e-4, rtol=1e-4)
 
 
 def test_compact_networks_draw_no_whole_images():

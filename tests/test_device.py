@@ -6,6 +6,39 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from descargan.device import autocast, choose_device
+
+CPU = torch.device("cpu")
+
+
+def has(monkeypatch, **able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+
+
+@pytest.mark.parametrize("able", ["avx512_bf16", "amx_bf16"])
+def test_mixed_precision_on_a_processor_is_bfloat16(monkeypatch, capsys, able):
+    has(monkeypatch, **{able: True})
+    choose_device("cpu", amp=True)
+    with autocast(CPU, enabled=True):
+        assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.bfloat16
+    assert not capsys.readouterr().err
+
+
+def test_a_processor_without_bfloat16_takes_float32_and_a_warning_says_so(monkeypatch, capsys):
+    has(monkeypatch, avx512_bf16=False)
+    choose_device("cpu", amp=True)
+    with autocast(CPU, enabled=True):
+        assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.float32
+    assert "lacks bfloat16: float32 is taken" in capsys.readouterr().err
+
+
+def test_without_amp_a_processor_is_not_asked(monkeypatch, capsys):
+    has(monkeypatch)
+    assert choose_device("cpu") == CPU
+    assert not capsys.readouterr().err
+
 
 MAPPED = """
 import ctypes, torch

@@ -26,7 +26,7 @@ def short(monkeypatch):
 
 
 def state_of(**settings) -> tuple[TrainingState, Options]:
-    options = Options(**{**RECIPES["fast"], "image_size": 64, **settings})
+    options = Options(**{**RECIPES["fast"], "translation": "veil", "image_size": 64, **settings})
     state = TrainingState(*build_networks(options), options, torch.device("cpu"))
     return state, options
 
@@ -174,8 +174,9 @@ def test_the_sign_is_found_without_outlines(synthetic, monkeypatch, brighter, da
 
 
 def run(folder, synthetic, *arguments) -> list:
-    fixed = ["--recipe", "fast", "--image-size", 64, "--batch-size", 4, "--visdom", "off"]
-    fixed += ["--dataset-path", synthetic, "--save-dir", folder, "--log-every", 1]
+    fixed = ["--recipe", "fast", "--translation", "veil", "--visdom", "off"]
+    fixed += ["--image-size", 64, "--batch-size", 4, "--log-every", 1]
+    fixed += ["--dataset-path", synthetic, "--save-dir", folder]
     return ["main.py", *fixed, *arguments]
 
 

@@ -467,6 +467,12 @@ def test_an_option_that_does_nothing_in_a_mode_is_refused(mode, arguments, for_m
     assert_refused(result, arguments[-2], "does nothing", f"--mode {for_modes}")
 
 
+def test_compact_networks_have_no_memory_to_save(synthetic, tmp_path):
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path / "run", "--visdom", "off"]
+    result = program("main.py", "--recipe", "fast", *common, "--save-memory")
+    assert_refused(result, "--save-memory", "paper's networks")
+
+
 def test_the_version_can_be_asked_for():
     assert succeed("main.py", "--version").stdout == f"DeScarGAN {__version__}\n"
 

@@ -18,6 +18,13 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order():
     assert metrics.auroc(labels, scores) == pytest.approx((1 + 2 + 1.5) / 6)
 
 
+def test_roc_curve_steps_from_the_highest_score_to_the_lowest():
+    labels, scores = np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.9, 0.5, 0.5, 0.3])
+    false, true = metrics.roc_curve(labels, scores)
+    np.testing.assert_allclose(false, [0, 0, 1 / 2, 1 / 2, 1])
+    np.testing.assert_allclose(true, [0, 1 / 3, 2 / 3, 1, 1])
+
+
 def test_auprc_is_the_mean_precision_at_each_hit():
     labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])
     assert metrics.auprc(labels, scores) == pytest.approx((1 / 1 + 2 / 3) / 2)
@@ -88,6 +95,11 @@ def test_kappa_by_hand():
     labels, predictions = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 1, 0])
     # observed agreement 4/6, expected 1/2
     assert metrics.kappa(labels, predictions) == pytest.approx((4 / 6 - 1 / 2) / (1 - 1 / 2))
+
+
+def test_confusion_counts_true_classes_in_rows():
+    labels, predictions = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(metrics.confusion(labels, predictions), [[1, 2], [1, 1]])
 
 
 def test_interval_covers_the_mean_as_theory_says():

@@ -8,7 +8,7 @@ import pytest
 from conftest import succeed
 
 from descargan import report
-from descargan.figures import roc_figure
+from descargan.figures import png_of, roc_figure
 from descargan.options import Options
 from descargan.report import Card, Cell, Gallery, Measured, Said, Table, strip, write_report
 
@@ -75,7 +75,7 @@ def test_a_note_stands_on_the_page_as_a_sentence(tmp_path):
 
 
 def test_metrics_stand_with_their_intervals(tmp_path):
-    roc = roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])})
+    roc = png_of(roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])}))
     rows = [("pixel AUROC of the map", "0.9512", "0.9000 to 0.9900", 12)]
     small = Table(("maps", "AUROC"), [("ours", [Cell("0.951", "0.900 to 0.990")])], "What it is.")
     page = written(tmp_path, Gallery(), measured=Measured([small], rows, roc))

@@ -1,21 +1,42 @@
 """Other methods on the same data, behind one interface.
 
-Each module has a function ``train(images, classes, seconds, seed) -> Explain``: it learns from
-training images (N, 1, H, W) in [-1, 1] and their classes (N,), for about ``seconds``, and returns
-the function that explains a batch of images.
+Each module has a function ``train(training, budget, seed) -> Explain``: it learns from a
+:class:`Training` for about as long as a :class:`Budget` says, and returns the function that
+explains a batch of images.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from descargan import DISEASED, HEALTHY
+from descargan.augmentation import augment
 from descargan.data import random_flips
 
 BATCH = 10
+
+
+class Training(NamedTuple):
+    """What a method may learn from."""
+
+    images: Tensor  # (N, 1, H, W) in [-1, 1]
+    classes: Tensor  # (N,)
+    flips: tuple[bool, bool]  # whether images may be mirrored left-right and up-down
+    augmented: bool = True  # also turned, scaled, shifted, brighter and darker
+    masks: Tensor | None = None  # (N, 1, H, W) of 0 and 1, for the upper bound alone
+
+
+class Budget(NamedTuple):
+    """How long a method may learn; what ends first ends it."""
+
+    seconds: float = math.inf  # of the processor, in this process
+    iterations: float = math.inf
 
 
 class Explanation(NamedTuple):
@@ -29,11 +50,57 @@ class Explanation(NamedTuple):
 Explain = Callable[[Tensor], Explanation]
 
 
-def batches(images: Tensor, classes: Tensor, seconds: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random batches of flipped images and their classes, until the time is over."""
-    end = time.monotonic() + seconds
+def spend(budget: Budget) -> Iterator[float]:
+    """One number an iteration until the budget is spent: the share of it that is."""
+    start = time.process_time()
     with tqdm(unit="it") as progress:
-        while time.monotonic() < end:
-            index = torch.randint(len(images), (BATCH,))
-            yield random_flips(images[index], horizontal=True, vertical=True), classes[index]
+        for iteration in count():
+            seconds = time.process_time() - start
+            share = max(seconds / budget.seconds, iteration / budget.iterations)
+            if share >= 1:
+                return
+            yield share
             progress.update()
+
+
+def batches(training: Training, budget: Budget) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random batches as :func:`draw` makes them, until the budget is spent."""
+    return (draw(training) for _ in spend(budget))
+
+
+def draw(training: Training) -> tuple[Tensor, Tensor]:
+    """Random views of BATCH random images, and their classes."""
+    index = torch.randint(len(training.images), (BATCH,))
+    return view(training, index), training.classes[index]
+
+
+def view(training: Training, index: Tensor) -> Tensor:
+    """Random views of images."""
+    change = augment if training.augmented else random_flips
+    return change(training.images[index], *training.flips)
+
+
+def of_class(training: Training, label: int) -> Training:
+    """The images of one class, without masks."""
+    chosen = training.classes == label
+    kept = {"images": training.images[chosen], "classes": training.classes[chosen]}
+    return training._replace(**kept, masks=None)
+
+
+def draw_balanced(classes: Tensor) -> Tensor:
+    """Indices of BATCH healthy and as many diseased images of (N,), drawn with replacement."""
+    members = [(classes == label).nonzero().flatten() for label in (HEALTHY, DISEASED)]
+    return torch.cat([of[torch.randint(len(of), (BATCH,))] for of in members])
+
+
+def mean_over_flips(
+    draw: Callable[[Tensor], Tensor], images: Tensor, flips: tuple[bool, bool]
+) -> Tensor:
+    """What ``draw`` makes of images (B, C, H, W), as the mean over them mirrored and mirrored back.
+
+    As the recipe does it, with the flips of its training.
+    """
+    axes: list[list[int]] = [[]]
+    for wanted, axis in zip(flips, (3, 2), strict=True):
+        axes += [[*chosen, axis] for chosen in axes] if wanted else []
+    return sum(draw(images.flip(chosen)).flip(chosen) for chosen in axes) / len(axes)

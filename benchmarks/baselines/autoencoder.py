@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.baselines import Explain, Explanation, batches
+from benchmarks.baselines import Budget, Explain, Explanation, Training, batches, of_class
 from descargan import HEALTHY
 
 WIDTHS = (1, 32, 64, 128, 128)  # channels of the maps, from the image down to the smallest
@@ -36,13 +36,12 @@ def decoder(size: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Tanh())
 
 
-def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain:
+def train(training: Training, budget: Budget, seed: int) -> Explain:
     torch.manual_seed(seed)
-    size = images.shape[-1]
+    size = training.images.shape[-1]
     network = nn.Sequential(encoder(size, CODE), decoder(size))
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    healthy = classes == HEALTHY
-    for batch, _ in batches(images[healthy], classes[healthy], seconds):
+    for batch, _ in batches(of_class(training, HEALTHY), budget):
         optimizer.zero_grad()
         F.mse_loss(network(batch), batch).backward()
         optimizer.step()

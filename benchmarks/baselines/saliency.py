@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from benchmarks.baselines import Explain, Explanation, batches
+from benchmarks.baselines import Budget, Explain, Explanation, Training, batches
 from descargan import DISEASED, HEALTHY, losses
 
 LEARNING_RATE = 1e-3
@@ -17,12 +17,12 @@ COPIES = 16
 NOISE = 0.1
 
 
-def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain:
+def train(training: Training, budget: Budget, seed: int) -> Explain:
     torch.manual_seed(seed)
     network = resnet18(num_classes=2)
     network.conv1 = nn.Conv2d(1, 64, 3, padding=1, bias=False)  # one channel, small images
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
-    for batch, labels in batches(images, classes, seconds):
+    for batch, labels in batches(training, budget):
         optimizer.zero_grad()
         losses.classification_loss(network(batch), labels).backward()
         optimizer.step()

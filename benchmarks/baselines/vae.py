@@ -7,7 +7,7 @@ arXiv:2004.03271.) The networks are those of the autoencoder. A test decodes the
 import torch
 from torch import Tensor, nn
 
-from benchmarks.baselines import Explain, Explanation, batches
+from benchmarks.baselines import Budget, Explain, Explanation, Training, batches, of_class
 from benchmarks.baselines.autoencoder import CODE, LEARNING_RATE, decoder, encoder
 from descargan import HEALTHY
 
@@ -21,14 +21,13 @@ def loss(images: Tensor, decoded: Tensor, mean: Tensor, log_variance: Tensor) ->
     return (error + divergence).mean()
 
 
-def train(images: Tensor, classes: Tensor, seconds: float, seed: int) -> Explain:
+def train(training: Training, budget: Budget, seed: int) -> Explain:
     torch.manual_seed(seed)
-    size = images.shape[-1]
+    size = training.images.shape[-1]
     networks = nn.ModuleList([encoder(size, 2 * CODE), decoder(size)])
     encode, decode = networks
     optimizer = torch.optim.Adam(networks.parameters(), lr=LEARNING_RATE)
-    healthy = classes == HEALTHY
-    for batch, _ in batches(images[healthy], classes[healthy], seconds):
+    for batch, _ in batches(of_class(training, HEALTHY), budget):
         optimizer.zero_grad()
         mean, log_variance = encode(batch).chunk(2, dim=1)
         code = mean + (log_variance / 2).exp() * torch.randn_like(mean)

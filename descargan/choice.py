@@ -1,0 +1,69 @@
+"""Which kind of map a data set wants: each is trained for a short while, and the better goes on.
+
+A disease adds to an image, or moves tissue; a user need not know which. Each candidate is judged as
+epochs are ("choice" of ``evaluation.validate``): by how many translations its classifier takes for
+the other class, less what becomes of healthy images. No outlines are needed.
+"""
+
+import shutil
+from dataclasses import replace
+
+import torch
+
+from descargan.checkpoints import CANDIDATES, Run
+from descargan.distributed import Process, largest
+from descargan.files import write_json
+from descargan.options import Options
+from descargan.training import TrainingResult, train
+
+EPOCHS = 4
+
+
+def train_best_kind(options: Options, device: torch.device, process: Process) -> TrainingResult:
+    """Train every kind of CANDIDATES for EPOCHS, and the best of them to the end.
+
+    It goes on from where it was, so that its weights are those of a training that names it. Until
+    then the candidates lie in ``candidates/`` in the folder of the run, and a training that was
+    stopped goes on with them. ``choice_DATASET.json`` keeps what each reached.
+    """
+    run = Run(options.save_dir, options.dataset)
+    scores: dict[str, float] = {}
+    for kind in CANDIDATES:
+        if process.is_first:
+            print(f"What does the disease do? A short training of --translation {kind} first:")
+        folder = run.candidate(kind).folder
+        short = replace(options, translation=kind, save_dir=folder, resume="auto")
+        result = train(short, device, process, EPOCHS)
+        if result.stopped_by:
+            return result
+        scores[kind] = last_choice(result)
+    best = CANDIDATES[largest(best_place(scores, process), device, process)]
+    if process.is_first:
+        reached = ", ".join(f"{kind} {score:.3f}" for kind, score in scores.items())
+        print(f"--translation {best} suits these images best ({reached}): it goes on to the end")
+        take_over(run.candidate(best), run)
+        write_json(run.choice, {"translation": best, "scores": scores})
+    largest(0, device, process)  # the others wait until it has moved
+    return train(replace(options, translation=best, resume="on"), device, process)
+
+
+def last_choice(result: TrainingResult) -> float:
+    """What a candidate reached at its last validation."""
+    reached = [x["choice"] for x in result.history if x.get("choice") is not None]
+    return reached[-1] if reached else -1.0
+
+
+def best_place(scores: dict[str, float], process: Process) -> int:
+    """The place of the best candidate, as the first process sees it; 0 to the others."""
+    return CANDIDATES.index(max(scores, key=scores.__getitem__)) if process.is_first else 0
+
+
+def take_over(candidate: Run, run: Run) -> None:
+    """Make a candidate's files those of the run, its training state last, and forget the others.
+
+    Until the state is there the run has not begun, so that half of a copy is none.
+    """
+    files = [path for path in candidate.folder.iterdir() if path.is_file()]
+    for path in sorted(files, key=lambda path: path == candidate.state):
+        shutil.copy2(path, run.folder / path.name)
+    shutil.rmtree(candidate.folder.parent)

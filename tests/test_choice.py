@@ -1,0 +1,121 @@
+"""The choice of the kind of map, without outlines."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import assert_refused, program, succeed
+
+from descargan import choice, data, logistic
+from descargan.checkpoints import CANDIDATES, Run
+from descargan.distributed import Process
+from descargan.errors import UserError
+from descargan.maps import MAP_KINDS
+from descargan.models import build_networks
+from descargan.options import Options
+from descargan.training import TrainingResult
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Epochs of four iterations, one for each candidate."""
+    monkeypatch.setattr(data, "BATCHES", 4)
+    monkeypatch.setattr(logistic, "CRITIC_ALONE", 2)
+    monkeypatch.setattr(choice, "EPOCHS", 1)
+
+
+def arguments(folder: Path, synthetic: Path) -> list:
+    fixed = ["--recipe", "fast", "--image-size", 64, "--batch-size", 4, "--visdom", "off"]
+    return ["main.py", *fixed, "--dataset-path", synthetic, "--save-dir", folder, "--log-every", 1]
+
+
+def losses_at(run: Run) -> list[int]:
+    return [line["iteration"] for line in run.read_metrics() if line["kind"] == "losses"]
+
+
+def reach(monkeypatch, scores: dict[str, float]) -> None:
+    """Let candidates reach these choices."""
+    monkeypatch.setattr(choice, "last_choice", lambda result: scores[result.folder.name])
+
+
+def test_the_better_kind_goes_on_and_is_recorded(short, synthetic, tmp_path, monkeypatch):
+    reach(monkeypatch, {"veil": 0.2, "combined": 0.6})
+    printed = succeed(*arguments(tmp_path, synthetic), "--epochs", 2).stdout
+    assert "--translation combined suits these images best (veil 0.200, combined 0.600)" in printed
+    chosen = json.loads((tmp_path / "choice_synthetic.json").read_text())
+    assert chosen == {"translation": "combined", "scores": {"veil": 0.2, "combined": 0.6}}
+    run = Run(tmp_path, "Synthetic")
+    options = run.read_description()["options"]
+    assert (options["translation"], options["epochs"]) == ("combined", 2)
+    assert losses_at(run) == list(range(1, 9))
+    assert not (tmp_path / "candidates").exists()
+
+
+def test_the_weights_are_those_of_a_training_that_names_the_kind(
+    short, synthetic, tmp_path, monkeypatch
+):
+    reach(monkeypatch, {"veil": 0.6, "combined": 0.2})
+    succeed(*arguments(tmp_path / "auto", synthetic), "--epochs", 2)
+    named = [*arguments(tmp_path / "named", synthetic), "--translation", "veil"]
+    succeed(*named, "--epochs", 2)
+    chosen, expected = (
+        torch.load(tmp_path / name / "netG_synthetic.pt") for name in ("auto", "named")
+    )
+    assert all(torch.equal(chosen[key], value) for key, value in expected.items())
+
+
+def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
+    short, synthetic, tmp_path, monkeypatch
+):
+    reach(monkeypatch, {"veil": 0.2, "combined": 0.6})
+    trained = choice.train
+
+    def stop_at_combined(options, *others):
+        if options.translation == "combined":
+            return TrainingResult(options.save_dir, 3, [], stopped_by=15)
+        return trained(options, *others)
+
+    monkeypatch.setattr(choice, "train", stop_at_combined)
+    result = program(*arguments(tmp_path, synthetic), "--epochs", 2)
+    assert result.returncode == 128 + 15
+    assert f"to go on: python main.py --resume --save-dir {tmp_path}" in result.stdout
+    assert_refused(program(*arguments(tmp_path, synthetic)), "--resume")
+    monkeypatch.setattr(choice, "train", trained)
+    succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off")
+    assert losses_at(Run(tmp_path, "Synthetic")) == [4, 8]
+
+
+def test_a_resumed_training_keeps_to_what_was_chosen(short, synthetic, tmp_path, monkeypatch):
+    reach(monkeypatch, {"veil": 0.6, "combined": 0.2})
+    succeed(*arguments(tmp_path, synthetic), "--epochs", 1)
+    again = [*arguments(tmp_path, synthetic), "--translation", "auto", "--resume"]
+    printed = succeed(*again, "--epochs", 2).stdout
+    assert "What does the disease do?" not in printed
+    assert Run(tmp_path, "Synthetic").read_description()["options"]["translation"] == "veil"
+
+
+def test_a_candidate_is_worth_its_last_validation():
+    history = [{"kind": "validation", "choice": x} for x in (0.1, 0.7, None)]
+    history.insert(2, {"kind": "losses", "critic/total": 1.0})
+    assert choice.last_choice(TrainingResult(Path(), 8, history)) == 0.7
+
+
+def test_all_processes_take_what_the_first_one_sees():
+    scores = {"veil": 0.2, "combined": 0.6}
+    assert CANDIDATES[choice.best_place(scores, Process())] == "combined"
+    assert choice.best_place(scores, Process(rank=1, world=2)) == 0
+
+
+def test_candidates_are_kinds_of_map():
+    assert all(MAP_KINDS[kind].amount for kind in CANDIDATES)
+
+
+def test_the_papers_networks_have_no_candidates(synthetic, tmp_path):
+    result = program(*arguments(tmp_path, synthetic), "--networks", "paper")
+    assert_refused(result, "--translation auto", "--networks compact")
+
+
+def test_networks_are_built_of_a_kind_alone():
+    with pytest.raises(UserError, match="name a kind"):
+        build_networks(Options(networks="compact", translation="auto"))

@@ -1,0 +1,67 @@
+"""A step that saves memory is the same step, and mixed precision trains on a processor."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from descargan import device
+from descargan.models import build_networks
+from descargan.options import Options
+from descargan.steps import Batch, TrainingState, train_step
+
+OPTIONS = Options(image_size=64, base_filters=4, critic_filters=2)
+CPU = torch.device("cpu")
+
+
+def step(options):
+    """One iteration with the generator, from the same weights and random numbers."""
+    torch.manual_seed(0)
+    state = TrainingState(*build_networks(options), options, CPU)
+    images, classes = torch.rand(4, 1, 64, 64) * 2 - 1, torch.arange(4) % 2
+    batch = Batch(images, classes, options.noise * torch.rand_like(images), classes)
+    terms = train_step(state, batch, options)
+    return state.generator.network, terms
+
+
+def gradients(network: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("translation", ["image", "deformation"])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_gradients_are_the_same_where_memory_is_saved(translation, norm):
+    options = replace(OPTIONS, translation=translation, generator_norm=norm)
+    (plain, terms), (saving, same) = (
+        step(replace(options, save_memory=save)) for save in (False, True)
+    )
+    off = gradients(saving) - gradients(plain)
+    assert off.norm() <= 1e-5 * gradients(plain).norm()
+    assert {k: v.item() for k, v in same.items()} == pytest.approx(
+        {k: v.item() for k, v in terms.items()}, rel=1e-5
+    )
+
+
+def test_running_statistics_are_written_once_where_memory_is_saved():
+    (plain, _), (saving, _) = (step(replace(OPTIONS, save_memory=save)) for save in (False, True))
+    for ours, theirs in zip(saving.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("translation", ["image", "deformation", "veil"])
+def test_mixed_precision_on_a_processor_has_nearly_the_losses_of_float32(translation, monkeypatch):
+    monkeypatch.setattr(device, "has_half_precision", lambda _: True)
+    options = replace(OPTIONS, translation=translation)
+    (_, full), (_, mixed) = (step(replace(options, amp=amp)) for amp in (False, True))
+    for name in ("critic/total", "generator/total"):
+        assert mixed[name].item() == pytest.approx(full[name].item(), rel=0.05)
+        assert mixed[name].item() != full[name].item()
+
+
+def test_the_gradient_penalty_stays_in_float32(monkeypatch):
+    monkeypatch.setattr(device, "has_half_precision", lambda _: True)
+    options = replace(OPTIONS, translation="additive")  # whose first translations are the images
+    (_, full), (_, mixed) = (step(replace(options, amp=amp)) for amp in (False, True))
+    name = "critic/gradient penalty"
+    assert mixed[name].item() == pytest.approx(full[name].item(), rel=1e-6)
