@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -210,19 +211,23 @@ def write_volumes(target: Path, volume: Volume, axis: str, found: Mapping[str, R
 
 
 def write_images(target: Path, image: np.ndarray, result: Result) -> None:
-    """The files of an image (H, W) in [-1, 1], at its own size, each written as a whole."""
+    """The files of an image (H, W) in [-1, 1], at its own size, each written as a whole.
 
-    def write(ending: str, content: bytes) -> None:
-        write_atomically(target.parent / result_name(target.name, ending), content)
-
+    All at once, as most of the time goes by until the disk has them.
+    """
     make_folder(target.parent)
     buffer = io.BytesIO()
     np.save(buffer, result.difference)
-    write(".map.npy", buffer.getvalue())
-    write(".healthy.png", png(grey(result.healthy)))
-    write(".overlay.png", png(overlay(image, result.difference)))
+    contents = {
+        ".map.npy": buffer.getvalue(),
+        ".healthy.png": png(grey(result.healthy)),
+        ".overlay.png": png(overlay(image, result.difference)),
+    }
     if result.mask is not None:
-        write(".mask.png", png(mask_picture(result.mask)))
+        contents[".mask.png"] = png(mask_picture(result.mask))
+    paths = [target.parent / result_name(target.name, ending) for ending in contents]
+    with ThreadPoolExecutor(len(paths)) as threads:
+        list(threads.map(write_atomically, paths, contents.values()))
 
 
 def make_folder(folder: Path) -> None:
