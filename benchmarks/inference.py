@@ -126,14 +126,14 @@ def time_prediction(options: Options, files: int) -> tuple[float, list[float]]:
             if n % max(1, files // 10) == 0:
                 memory.append(memory_of_process("VmRSS"))
 
-    start = time.perf_counter()
+    start = time.process_time()
     prediction.translate_files = watched
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             prediction.predict(options, translator)
     finally:
         prediction.translate_files = translated
-    return time.perf_counter() - start, [now - memory[0] for now in memory]
+    return time.process_time() - start, [now - memory[0] for now in memory]
 
 
 def main() -> None:
