@@ -34,13 +34,18 @@ def train_and_test(folder: Path, data: Sequence[object], recipe: Sequence[object
     results = folder / "results" / "test" / "metrics.json"
     if not results.exists():
         common = ["--save-dir", folder, "--visdom", "off", *data]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before = seconds_of_children()
         run_main(*common, *recipe, "--resume", "auto")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        write_json(folder / "about.json", {"cpu_minutes": seconds / 60})
+        minutes = (seconds_of_children() - before) / 60
+        write_json(folder / "about.json", {"cpu_minutes": minutes})
         run_main(*common, "--mode", "test")
     return json.loads(results.read_text())
+
+
+def seconds_of_children() -> float:
+    """Of the processor, by the processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run_main(*words: object) -> None:

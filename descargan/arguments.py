@@ -7,6 +7,7 @@ from descargan import __version__
 from descargan.cli import Parser
 from descargan.options import FIELDS
 
+PARSING = ("help", "type", "choices", "metavar", "nargs", "const")  # keywords of argparse
 DESCRIPTION = """\
 Train or test DeScarGAN: translate images of patients into healthy ones, and show where they differ.
 
@@ -29,12 +30,12 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"DeScarGAN {__version__}")
     group = parser
     for name, entry in FIELDS.items():
-        settings = dict(entry.metadata)
-        if title := settings.pop("group", None):
+        about = entry.metadata
+        if title := about.get("group"):
             group = parser.add_argument_group(title)
-        settings.pop("before", None)
-        flags = ["--" + name.replace("_", "-"), *settings.pop("aliases", ())]
-        if settings.pop("both_ways", False):
+        settings = {key: about[key] for key in PARSING if key in about}
+        flags = ["--" + name.replace("_", "-"), *about.get("aliases", ())]
+        if about.get("both_ways"):
             settings["action"] = argparse.BooleanOptionalAction
         elif isinstance(entry.default, bool):
             settings["action"] = "store_true"

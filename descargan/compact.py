@@ -23,11 +23,18 @@ HEAD_SCALE = 0.001  # standard deviation of the last weights: an untrained chang
 SHARPNESS = 4.0  # of the pooling at the finer exit: 0 is the mean, infinity the maximum
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation in float32 under autocast too: on a CPU it is three times as fast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 def block(inputs: int, outputs: int) -> nn.Sequential:
     """Convolution 3 x 3, group normalisation, ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
-        nn.GroupNorm(outputs // GROUP, outputs),
+        GroupNorm(outputs // GROUP, outputs),
         nn.ReLU(inplace=True),
     )
 

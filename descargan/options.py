@@ -19,14 +19,24 @@ from descargan.kinds import AXES, KINDS, SCALINGS
 TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
 
 
-def option(default: object, help: str, **parsing: object) -> Any:
-    """A field: its default, its text, and how the command line reads it.
+MODES = ("train", "test", "predict")
+EVERYWHERE = (*MODES, "maps")  # a test of maps from files takes no networks
+FLAGS = ("free", "inherited", "binding")
 
-    ``parsing`` holds keywords of argparse, ``group`` where a new group of options begins,
-    ``aliases``, other names of the option, and ``before``, what runs older than the option did,
-    where that is not the default.
+
+def option(
+    default: object, help: str, modes: tuple[str, ...] = ("train",), **settings: object
+) -> Any:
+    """A field: its default, its text, what it is for, and how the command line reads it.
+
+    ``modes``: those that it does something in, "maps" being a test of maps from files.
+    ``settings`` holds keywords of argparse, ``group`` where a new group of options begins,
+    ``aliases``, other names of the option, ``before``, what runs older than the option did, where
+    that is not the default, and flags: ``free``, may change when a run is resumed; ``inherited``, a
+    test or a prediction takes it from the run; ``binding``, and is refused where it contradicts.
     """
-    return field(default=default, metadata={"help": help, **parsing})
+    flags = dict.fromkeys(FLAGS, False)
+    return field(default=default, metadata={"help": help, "modes": modes, **flags, **settings})
 
 
 number = partial(option, metavar="X")
@@ -41,55 +51,77 @@ class Options:
     mode: str = option(
         "train",
         "predict is for images without labels, see --input (default: train)",
-        choices=("train", "test", "predict"),
+        choices=MODES,
         group="what to do",
+        modes=EVERYWHERE,
+        free=True,
     )
     dataset: str = option(
         "Synthetic",
         "file types, augmentation and names of the weights (default: that of the run in "
         "--save-dir, or Synthetic)",
         choices=tuple(KINDS),
+        modes=EVERYWHERE,
     )
     dataset_path: Path | None = folder(
         None,
         "folder of the data set (default: ./warp-set for Synthetic, ./chexpert for Chexpert, "
         "./data for Folder)",
         aliases=("--dataset_path",),
+        modes=("train", "test", "maps"),
+        free=True,
     )
     save_dir: Path = folder(
         Path("save_nets"),
         "folder of weights, training state and metrics (default: ./save_nets)",
         aliases=("--choose_net",),
+        modes=MODES,
+        free=True,
     )
     weights: str = option(
         "last",
         "of the run: of its last epoch, or the best on validation by a choice without pixel labels",
         choices=("last", "best"),
+        modes=("test", "predict"),
+        free=True,
     )
     input: Path | None = option(
-        None, "image or folder of images to predict", type=Path, metavar="PATH"
+        None,
+        "image or folder of images to predict",
+        type=Path,
+        metavar="PATH",
+        modes=("predict",),
+        free=True,
     )
     threshold: float | None = number(
         None,
         "size of a difference that counts as found (default: that of the run, from "
         "its healthy validation images)",
         type=positive,
+        modes=("test", "predict", "maps"),
+        free=True,
     )
     maps: Path | None = folder(
         None,
         "maps of another method, PNG, .npy or NIfTI of the images' names, to test in place of "
         "networks",
+        modes=("test", "maps"),
+        free=True,
     )
     against: Path | None = option(
         None,
         "results of another test of the same images, to say how far this one differs",
         type=Path,
         metavar="DIR",
+        modes=("test", "maps"),
+        free=True,
     )
     results_dir: Path | None = folder(
         None,
         "folder of what a test or prediction writes (default: results/test or results/predict in "
         "--save-dir)",
+        modes=("test", "predict", "maps"),
+        free=True,
     )
     resume: str = option(
         "off",
@@ -97,6 +129,7 @@ class Options:
         choices=("on", "off", "auto"),
         nargs="?",
         const="on",
+        free=True,
     )
     recipe: str = option(
         "paper",
@@ -106,12 +139,18 @@ class Options:
     )
 
     image_size: int = whole(
-        256, "sides of the images in pixels, a multiple of 64 (default: 256)", group="images"
+        256,
+        "sides of the images in pixels, a multiple of 64 (default: 256)",
+        group="images",
+        modes=EVERYWHERE,
     )
     healthy_class: str | None = option(
         None,
         "name of the folder of healthy images (default: healthy, control, normal, no finding ..)",
         metavar="NAME",
+        modes=("train", "test", "maps"),
+        inherited=True,
+        binding=True,
     )
     scaling: str | None = option(
         None,
@@ -120,11 +159,16 @@ class Options:
         "fast percentile, but for Synthetic)",
         choices=SCALINGS,
         before="minmax",
+        modes=EVERYWHERE,
+        inherited=True,
+        binding=True,
     )
     axis: str | None = option(
         None,
         "slices of volumes to predict (default: as the training images were prepared, or axial)",
         choices=AXES,
+        modes=("predict",),
+        inherited=True,
     )
     slices: float | None = option(
         None,
@@ -132,16 +176,22 @@ class Options:
         "the training images were prepared, or 0, all)",
         type=fraction,
         metavar="SHARE",
+        modes=("predict",),
+        inherited=True,
     )
     flip: str | None = option(
         None,
         "random flips in training (default: both for Synthetic, else horizontal)",
         choices=("none", "horizontal", "both"),
+        modes=MODES,
+        inherited=True,
     )
     workers: int = whole(
         min(8, available_cores()),
         "processes that read images which do not fit in memory (default: up to 8)",
         type=natural,
+        modes=MODES,
+        free=True,
     )
     augment: bool = option(
         False,
@@ -155,27 +205,43 @@ class Options:
         "(default: paper)",
         choices=("paper", "compact"),
         group="networks",
+        modes=MODES,
+        inherited=True,
+        binding=True,
     )
-    base_filters: int = whole(64, "filters of the generator's first layer (default: 64)")
-    critic_filters: int = whole(32, "filters of the discriminator's first layer (default: 32)")
+    base_filters: int = whole(
+        64, "filters of the generator's first layer (default: 64)", modes=MODES
+    )
+    critic_filters: int = whole(
+        32, "filters of the discriminator's first layer (default: 32)", modes=MODES
+    )
     translation: str = option(
         "image",
         "what the generator draws: an image, or the change of its input; auto tries two kinds of "
         "change and takes what suits the images (default: image)",
         choices=(*TRANSLATIONS, "auto"),
+        modes=MODES,
+        inherited=True,
+        binding=True,
     )
     generator_norm: str = option(
         "batch",
         "of the generator in training; testing is by image (default: batch)",
         choices=("batch", "instance"),
+        modes=MODES,
+        inherited=True,
+        binding=True,
     )
 
     epochs: int = whole(
         500,
         "passes over the training images (default: 500)",
         group="training (defaults: those of the paper's release)",
+        free=True,
     )
-    batch_size: int = whole(10, "images per batch, in training and testing (default: 10)")
+    batch_size: int = whole(
+        10, "images per batch, in training and testing (default: 10)", modes=MODES
+    )
     learning_rate: float = number(1e-4, "of Adam, both networks (default: 0.0001)", type=positive)
     beta1: float = number(0.5, "of Adam (default: 0.5)", type=fraction)
     beta2: float = number(0.999, "of Adam (default: 0.999)", type=fraction)
@@ -224,6 +290,8 @@ class Options:
         False,
         "test and predict by the mean over the flips of --flip (default: of the run, or off)",
         both_ways=True,
+        modes=MODES,
+        inherited=True,
     )
     penalty_of: str = option(
         "sum",
@@ -235,6 +303,7 @@ class Options:
         False,
         "mixed precision, on GPUs and on processors with AVX-512 BF16 or AMX; the gradient penalty "
         "stays in float32",
+        modes=MODES,
     )
     save_memory: bool = option(
         False,
@@ -242,24 +311,38 @@ class Options:
         "which takes less memory and some time",
     )
     tf32: bool = option(
-        False, "TensorFloat-32 on CUDA: faster convolutions with 10 bits of mantissa"
+        False,
+        "TensorFloat-32 on CUDA: faster convolutions with 10 bits of mantissa",
+        modes=MODES,
     )
     device: str = option(
-        "auto", "default: auto, CUDA where there is one", choices=("auto", "cpu", "cuda")
+        "auto",
+        "default: auto, CUDA where there is one",
+        choices=("auto", "cpu", "cuda"),
+        modes=MODES,
+        free=True,
     )
-    log_every: int = whole(10, "iterations between records of the losses (default: 10)")
-    validate_every: int = whole(1, "epochs between validations (default: 1)")
+    log_every: int = whole(10, "iterations between records of the losses (default: 10)", free=True)
+    validate_every: int = whole(1, "epochs between validations (default: 1)", free=True)
 
     visdom: str = option(
         "auto",
         "auto: use a server or start one, go on without; on: insist; off (default: auto)",
         choices=("auto", "on", "off"),
         group="dashboard",
+        modes=("train", "test", "maps"),
+        free=True,
     )
     visdom_server: str = option(
-        "http://localhost", "address of the server (default: http://localhost)", metavar="URL"
+        "http://localhost",
+        "address of the server (default: http://localhost)",
+        metavar="URL",
+        modes=("train", "test", "maps"),
+        free=True,
     )
-    visdom_port: int = option(8097, "default: 8097", type=port, metavar="N")
+    visdom_port: int = option(
+        8097, "default: 8097", type=port, metavar="N", modes=("train", "test", "maps"), free=True
+    )
 
 
 FIELDS = {entry.name: entry for entry in fields(Options)}
@@ -308,43 +391,20 @@ RECIPES: dict[str, dict[str, object]] = {
     },
 }
 
-# What may change when a run is resumed; all else is part of the run.
-FREE_OPTIONS = frozenset(
-    {"mode", "input", "weights", "dataset_path", "save_dir", "results_dir", "resume", "epochs"}
-    | {"threshold", "maps", "against", "device", "workers", "log_every", "validate_every"}
-    | {"visdom", "visdom_server", "visdom_port"}
-)
-
 
 def before(name: str) -> object:
     """What a run that is older than an option did."""
     return FIELDS[name].metadata.get("before", FIELDS[name].default)
 
 
-# What the options are for: those of the test, of the prediction, and of nothing but these two.
-TEST_OPTIONS = frozenset(
-    {"mode", "dataset", "dataset_path", "save_dir", "weights", "threshold", "results_dir"}
-    | {"maps", "against"}
-    | {"image_size", "healthy_class", "scaling", "flip", "workers", "base_filters"}
-    | {"critic_filters"}
-    | {"networks", "translation", "generator_norm", "batch_size", "average_flips", "amp", "tf32"}
-    | {"device"}
-    | {"visdom", "visdom_server", "visdom_port"}
-)
-PREDICT_OPTIONS = (TEST_OPTIONS | {"input", "axis", "slices"}) - (
-    {"dataset_path", "healthy_class", "maps", "against", "visdom", "visdom_server", "visdom_port"}
-)
-# Of a test of maps from files, which needs no networks.
-MAPS_OPTIONS = frozenset(
-    {"mode", "maps", "against", "dataset", "dataset_path", "threshold", "results_dir"}
-    | {"image_size", "healthy_class", "scaling", "visdom", "visdom_server", "visdom_port"}
-)
-MODE_OPTIONS = {
-    "train": frozenset(FIELDS)
-    - {"input", "weights", "threshold", "maps", "against", "results_dir", "axis", "slices"},
-    "test": TEST_OPTIONS,
-    "predict": PREDICT_OPTIONS,
-}
+def works_in(name: str, mode: str) -> bool:
+    """Whether an option does something in a mode; "maps" is a test of maps from files."""
+    return mode in FIELDS[name].metadata["modes"]
+
+
+def flagged(flag: str) -> list[str]:
+    """The options that are "free", "inherited" or "binding": see :func:`option`."""
+    return [name for name, entry in FIELDS.items() if entry.metadata[flag]]
 
 
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:
@@ -381,5 +441,5 @@ def as_json(options: Options) -> dict[str, object]:
 
 def used(options: Options) -> dict[str, object]:
     """Those that do something in their mode, as plain values."""
-    names = MODE_OPTIONS[options.mode] if options.maps is None else MAPS_OPTIONS
-    return {name: value for name, value in as_json(options).items() if name in names}
+    mode = options.mode if options.maps is None else "maps"
+    return {name: value for name, value in as_json(options).items() if works_in(name, mode)}

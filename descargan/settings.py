@@ -13,20 +13,14 @@ from descargan.kinds import KINDS
 from descargan.layout import read_preparation
 from descargan.options import (
     FIELDS,
-    FREE_OPTIONS,
-    MAPS_OPTIONS,
-    MODE_OPTIONS,
+    MODES,
     RECIPES,
     Options,
     before,
+    flagged,
+    works_in,
 )
 
-# What a run's weights depend on beside their sizes, and how it is tested.
-HANDED_DOWN = (
-    *("healthy_class", "scaling", "axis", "slices", "flip", "average_flips"),
-    *("networks", "translation", "generator_norm"),
-)
-OF_THE_RUN = ("networks", "translation", "generator_norm", "scaling", "healthy_class")
 # Networks that come with the project: below the current folder, or beside the program.
 SHIPPED = (Path("save_nets/pretrained"), Path(__file__).parents[1] / "save_nets" / "pretrained")
 
@@ -88,13 +82,13 @@ def as_prepared(options: Options, path: Path) -> Options:
 def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
     """Raise UserError where an option was typed that does nothing in the mode."""
     for name in typed:
-        if name not in MODE_OPTIONS[mode]:
-            others = " or ".join(m for m in MODE_OPTIONS if name in MODE_OPTIONS[m])
+        if not works_in(name, mode):
+            others = " or ".join(other for other in MODES if works_in(name, other))
             raise UserError(
                 f"--{name.replace('_', '-')} does nothing with --mode {mode}: leave it out; "
                 f"it is for --mode {others}"
             )
-        if typed.get("maps") is not None and name not in MAPS_OPTIONS:
+        if typed.get("maps") is not None and not works_in(name, "maps"):
             raise UserError(
                 f"--{name.replace('_', '-')} does nothing with --maps, which takes no networks: "
                 "leave it out"
@@ -131,14 +125,14 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
     generator, discriminator = map(read_weights, run.weights(options.weights))
     saved = run.read_description()["options"]
     if saved:
-        saved = {**{name: before(name) for name in HANDED_DOWN}, **saved}
-    for name in OF_THE_RUN:
+        saved = {**{name: before(name) for name in flagged("inherited")}, **saved}
+    for name in flagged("binding"):
         if saved.get(name) is not None and typed.get(name, saved[name]) != saved[name]:
             raise UserError(
                 f"--{name.replace('_', '-')} is {saved[name]} in the run in {run.folder}, whose "
                 "weights are no others': leave it out"
             )
-    inherited = {name: saved[name] for name in HANDED_DOWN if name in saved}
+    inherited = {name: saved[name] for name in flagged("inherited") if name in saved}
     inherited |= sizes_of(generator, discriminator)
     inherited |= {"save_dir": run.folder, "dataset": run.dataset}
     return replace(options, **{k: v for k, v in inherited.items() if k not in typed})
@@ -149,7 +143,8 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     saved = run.read_description()["options"]
     if unknown := sorted(saved.keys() - FIELDS.keys()):
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
-    fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in FREE_OPTIONS}
+    free = flagged("free")
+    fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in free}
     kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
     if "dataset_path" in kept:
         kept["dataset_path"] = Path(kept["dataset_path"])

@@ -44,10 +44,17 @@ from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json
 from descargan.reading import Reading, keep_reading
-from descargan.scores import decimals
+from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
 from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
 
+# Numbers of a validation, beside those that tests have too.
+OF_VALIDATION = {
+    "threshold": "threshold of the score map, by healthy images",
+    "auroc_anomaly_low": "low end of its 95 % interval",
+    "auroc_anomaly_high": "high end of its 95 % interval",
+    "choice": "choice: the best weights are those of the highest",
+}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "visdom")
 
 
@@ -279,11 +286,12 @@ def print_progress(validations: list[dict]) -> None:
     if not validations:
         return
     first, last = validations[0], validations[-1]
-    print(f"{'validation':<40}{'epoch':>6} {first['epoch']:<6g}{'epoch':>6} {last['epoch']:<6g}")
+    print(f"{'validation':<62}{'epoch':>6} {first['epoch']:<6g}{'epoch':>6} {last['epoch']:<6g}")
     for name, value in last.items():
         if name not in ("kind", "iteration", "epoch"):
             pair = ("undefined" if v is None else decimals(v) for v in (first.get(name), value))
-            print(f"{name:<40}" + "".join(f"{text:>12}" for text in pair))
+            title = title_of(name) if name in PER_IMAGE | OVERALL else OF_VALIDATION.get(name, name)
+            print(f"{title:<62}" + "".join(f"{text:>12}" for text in pair))
 
 
 def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: float) -> None:

@@ -19,7 +19,7 @@ from test_dashboard import drawn_values, replay, wait_for, windows
 
 from descargan.assets import cache_folder, cached, missing_assets, static_folder, wanted_assets
 from descargan.dashboard import CURVES, Dashboard, environment
-from descargan.figures import roc_figure, save_figure
+from descargan.figures import png_of, roc_figure, save_figure
 from descargan.options import Options
 from descargan.report import Card, Cell, Gallery, Measured, Said, Table, write_report
 from descargan.visdom_server import start_server, stop_server
@@ -152,7 +152,7 @@ def example_report(folder: Path) -> Path:
     heads = ("maps", "pixel AUROC", "pixel AUPRC", "best Dice")
     names = ("these networks", "intensity", "smoothed intensity", "centre", "nothing")
     table = Table(heads, [(name, cells) for name in names], "What it is. " * 20)
-    roc = roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])})
+    roc = png_of(roc_figure(np.array([0, 1]), {"score": np.array([0.1, 0.2])}))
     metrics = [("a metric of a long name", "0.8291", "0.8101 to 0.8480", 100)] * 31
     gallery, image = Gallery(), np.zeros((64, 64), np.uint8)
     panels = dict.fromkeys(("image", "pseudo-healthy", "map", "mask", "ground truth"), image)

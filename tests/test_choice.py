@@ -79,7 +79,7 @@ def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
     monkeypatch.setattr(choice, "train", stop_at_combined)
     result = program(*arguments(tmp_path, synthetic), "--epochs", 2)
     assert result.returncode == 128 + 15
-    assert f"to go on: python main.py --resume --save-dir {tmp_path}" in result.stdout
+    assert f"main.py --resume --save-dir {tmp_path}" in result.stdout
     assert_refused(program(*arguments(tmp_path, synthetic)), "--resume")
     monkeypatch.setattr(choice, "train", trained)
     succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off")
