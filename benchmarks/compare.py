@@ -29,7 +29,7 @@ from torch import Tensor
 
 from benchmarks.baselines import Budget, Explain, Explanation, Training
 from benchmarks.baselines.trivial import TRIVIAL
-from benchmarks.runs import cell, header, parse, row, train_and_test, value_of
+from benchmarks.runs import COLUMNS, cell, header, parse, row, train_and_test, value_of
 from descargan import DISEASED, HEALTHY, metrics, testing
 from descargan.cli import Parser, positive, run
 from descargan.data import ImageDataset, evenly_spread
@@ -62,13 +62,6 @@ BASELINES = {
 }
 BOUND = {"upper_bound": "U-Net trained with outlines"}
 TITLES = {**RECIPES, **BASELINES, **{name: f"{name}, no network" for name in TRIVIAL}, **BOUND}
-COLUMNS = {
-    "pixel_auroc": "pixel AUROC",
-    "pixel_auprc": "pixel AUPRC",
-    "dice_validated": "Dice, threshold of validation",
-    "auroc_anomaly": "AUROC of the anomaly score",
-    "auroc_class": "AUROC of the classifier",
-}
 SHOWN = 2  # images of a data set in the figure
 
 

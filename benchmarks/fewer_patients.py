@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.linked import SPLITS, Entry, add_data, options_of, read_entries, write_linked
-from benchmarks.permuted_labels import COLUMNS
-from benchmarks.runs import RECIPE, cell, header, parse, row, train_and_test, value_of
+from benchmarks.runs import COLUMNS, RECIPE, cell, header, parse, row, train_and_test, value_of
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, number, run
 from descargan.splits import group_by_patient, stratified_split

@@ -19,19 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.linked import SPLITS, Entry, add_data, options_of, read_entries, write_linked
-from benchmarks.runs import RECIPE, header, parse, row, train_and_test, value_of
+from benchmarks.runs import COLUMNS, RECIPE, header, parse, row, train_and_test, value_of
 from descargan.checkpoints import Run
 from descargan.cli import Parser, run
 from descargan.reading import read_reading
-
-COLUMNS = {
-    "accuracy": "class accuracy",
-    "auroc_class": "AUROC of the classifier",
-    "auroc_anomaly": "AUROC of the anomaly score",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_auprc": "pixel AUPRC",
-    "dice_validated": "Dice, threshold of validation",
-}
 
 
 def shuffle_classes(entries: list[Entry], rng: np.random.Generator) -> list[Entry]:

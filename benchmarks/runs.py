@@ -11,6 +11,15 @@ from pathlib import Path
 from descargan.files import write_json
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
+# What tables show of a test, and how they call it.
+COLUMNS = {
+    "pixel_auroc": "pixel AUROC",
+    "pixel_auprc": "pixel AUPRC",
+    "dice_validated": "Dice, threshold of validation",
+    "auroc_anomaly": "AUROC of the anomaly score",
+    "auroc_class": "AUROC of the classifier",
+    "accuracy": "class accuracy",
+}
 RECIPE = ("--recipe", "fast", "--image-size", "64")
 
 
