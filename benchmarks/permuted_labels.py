@@ -12,6 +12,7 @@ in --out are not trained again.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def verdict(data: list[object], folder: Path) -> str:
     """What the run itself says of its maps, by its validation images."""
     reading = read_reading(Run(folder, str(data[1])).reading, "last")
     if reading.threshold is None:
-        return reading.reason.partition(":")[0]
+        return re.split("[:,]", reading.reason)[0]
     return f"found: threshold {reading.threshold:.3f}"
 
 

@@ -32,7 +32,8 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
         if process.is_first:
             print(f"What does the disease do? A short training of --translation {kind} first:")
         folder = run.candidate(kind).folder
-        short = replace(options, translation=kind, save_dir=folder, resume="auto")
+        named = {"translation": kind, "save_dir": folder}
+        short = replace(options, **named, resume="auto", validate_every=1)
         result = train(short, device, process, EPOCHS)
         if result.stopped_by:
             return result

@@ -116,11 +116,12 @@ def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Readi
     if len(broken) == len(rows):
         raise UserError(f"none of the {len(rows)} images can be read: see 'error' in {table}")
     unlike = sum(row.get("unlike_training") == 1 for row in rows)
-    notes = [reading.reason, unlike_sentence(unlike, len(rows)), broken_sentence(broken)]
+    read = len(rows) - len(broken)
+    notes = [reading.reason, unlike_sentence(unlike, read), broken_sentence(broken)]
     notes = [note for note in notes if note]
     for note in notes:
         warn(note)
-    summary = f"{len(rows) - len(broken)} images"
+    summary = f"{read} images"
     diseased = sum(row.get("predicted") == 1 for row in rows)
     verdict = f"{diseased} of {summary} are called diseased by the classifier"
     report = write_report(options, Said(verdict, summary, notes), gallery)

@@ -20,6 +20,7 @@ from benchmarks import (
 )
 from benchmarks.linked import Entry, read_entries, write_linked
 from descargan import CLASS_NAMES, DISEASED, HEALTHY, cli
+from descargan.checkpoints import Run
 
 TINY = ["--image-size", "64", "--base-filters", "2", "--critic-filters", "2", "--epochs", "1"]
 
@@ -187,10 +188,20 @@ def test_permuted_labels_prints_both_and_the_verdicts(
     for classes in ("true", "permuted"):
         assert printed[classes][0] == "0"
         assert all(0 <= float(x) <= 1 for x in printed[classes][1:-1])
-        assert re.match("found|nothing found", printed[classes][-1])
+        assert printed[classes][-1] == "too few validation images to judge"
     again = table(run_benchmark(permuted_labels, monkeypatch, capsys, *words))
     assert again == printed
     assert trained_before == [(f"{c}-0", *TINY, "--seed", 0) for c in ("true", "permuted")]
+
+
+def test_the_verdict_is_that_of_the_run(tmp_path):
+    numbers = {"threshold": 0.2, "auroc_anomaly": 0.8, "auroc_anomaly_high": 0.9}
+    verdicts = []
+    for low in (0.7, 0.4):
+        stored = {"last": {**numbers, "auroc_anomaly_low": low, "sign": 1}}
+        Run(tmp_path, "Folder").reading.write_text(json.dumps(stored))
+        verdicts.append(permuted_labels.verdict(["--dataset", "Folder"], tmp_path))
+    assert verdicts == ["found: threshold 0.200", "nothing found"]
 
 
 def test_fewer_patients_are_some_of_the_more():

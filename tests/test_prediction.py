@@ -94,6 +94,7 @@ def test_files_that_cannot_be_read_are_named(run, tmp_path):
     for said in (result.stderr, (tmp_path / "out" / "report.html").read_text()):
         assert f"{sentence}b4.png and 2 more" in said
     assert "1 images; written to" in result.stdout
+    assert "1 of 1 images are unlike" in result.stderr  # which is noise
 
 
 def test_the_report_lists_what_a_prediction_uses_and_nothing_else(run, tmp_path):

@@ -19,7 +19,7 @@ from benchmarks.baselines import (
 )
 from benchmarks.baselines.evidence import BETAS, LARGEST_NORM, LEARNING_RATE, set_rate
 from descargan import DISEASED
-from descargan.augmentation import change_contrast, place
+from descargan.augmentation import CHANGED, change_contrast, place
 from descargan.compact import Generator
 from descargan.data import random_flips
 
@@ -53,11 +53,18 @@ def draw_lesion(network: Generator, images: Tensor) -> Tensor:
 
 
 def view_both(training: Training, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Random views of images and, placed alike, of their masks, which are cut at one half."""
+    """Random views of images as ``augment`` makes them and, placed alike, of their masks.
+
+    Masks are cut at one half.
+    """
     both = torch.cat([training.images[index], 2 * training.masks[index] - 1], dim=1)
-    both = (place if training.augmented else random_flips)(both, *training.flips)
-    images, masks = both.split(1, dim=1)
-    return change_contrast(images) if training.augmented else images, (masks > 0).float()
+    views = random_flips(both, *training.flips)
+    if training.augmented:
+        images, masks = place(both, *training.flips).split(1, dim=1)
+        changed = torch.rand(len(both)).lt(CHANGED).view(-1, 1, 1, 1)
+        views = torch.where(changed, torch.cat([change_contrast(images), masks], dim=1), views)
+    images, masks = views.split(1, dim=1)
+    return images, (masks > 0).float()
 
 
 def loss(logits: Tensor, masks: Tensor) -> Tensor:
