@@ -364,7 +364,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "generator_class": 1.0,
         "generator_identity": 20.0,
         "generator_reconstruction": 0.0,
-        "generator_change": 5.0,
+        "generator_change": 10.0,
         "learning_rate": 1e-3,
         "beta2": 0.99,
         "clip_norm": 5.0,
