@@ -150,7 +150,7 @@ def test_the_loop_reads_no_loss_between_records(synthetic, tmp_path, monkeypatch
 
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
         watch(name)
-    training.loop([], tqdm(disable=True))
+    training.loop(training.length, [], tqdm(disable=True))
     assert read == [(3, "tolist"), (6, "tolist")]
 
 
