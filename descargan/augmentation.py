@@ -22,15 +22,17 @@ OUTSIDE = -1.0  # what comes in over the border: the darkest value
 CHANGED = 0.5
 
 
-def augment(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:
+def augment(images: Tensor, horizontal: bool, vertical: bool, masks: int = 0) -> Tensor:
     """A random view of each image (B, C, H, W) in [-1, 1], the same for its channels.
 
     Mirrored left-right and up-down with probability 1/2 each, where wanted; turned, scaled,
-    shifted, brighter or darker with probability CHANGED. A function of the images and PyTorch's
-    random stream alone.
+    shifted, brighter or darker with probability CHANGED. The last ``masks`` channels keep their
+    contrast. A function of the images and PyTorch's random stream alone.
     """
     changed = torch.rand(len(images), device=images.device).lt(CHANGED).view(-1, 1, 1, 1)
-    views = change_contrast(place(images, horizontal, vertical))
+    placed = place(images, horizontal, vertical)
+    lit, kept = placed.split([placed.shape[1] - masks, masks], dim=1)
+    views = torch.cat([change_contrast(lit), kept], dim=1)
     return torch.where(changed, views, random_flips(images, horizontal, vertical))
 
 

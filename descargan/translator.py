@@ -314,5 +314,9 @@ def check_images(array: np.ndarray) -> np.ndarray:
 def averaged_flips(options: Options) -> list[list[int]]:
     """The flips that translations are averaged over: none, or all that training draws from."""
     flip = options.flip if options.average_flips else "none"
-    axes = {"none": [], "horizontal": [3], "both": [2, 3]}[flip]
+    return all_flips({"none": (), "horizontal": (3,), "both": (2, 3)}[flip])
+
+
+def all_flips(axes: Sequence[int]) -> list[list[int]]:
+    """Every choice of axes of (B, C, H, W) to flip along, none of them first."""
     return [list(chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]

@@ -12,14 +12,18 @@ from itertools import count
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
 from descargan.augmentation import augment
 from descargan.data import random_flips
+from descargan.translator import all_flips
 
 BATCH = 10
+LEARNING_RATE, BETAS = 1e-3, (0.5, 0.99)
+WARM_UP = 50  # iterations
+LARGEST_NORM = 5.0  # of the gradient
 
 
 class Training(NamedTuple):
@@ -100,7 +104,29 @@ def mean_over_flips(
 
     As the recipe does it, with the flips of its training.
     """
-    axes: list[list[int]] = [[]]
-    for wanted, axis in zip(flips, (3, 2), strict=True):
-        axes += [[*chosen, axis] for chosen in axes] if wanted else []
-    return sum(draw(images.flip(chosen)).flip(chosen) for chosen in axes) / len(axes)
+    chosen = all_flips([axis for axis, wanted in zip((3, 2), flips, strict=True) if wanted])
+    return sum(draw(images.flip(axes)).flip(axes) for axes in chosen) / len(chosen)
+
+
+def learn(
+    network: nn.Module,
+    loss_of: Callable[[Tensor], Tensor],
+    training: Training,
+    budget: Budget,
+    weight_decay: float = 0.0,
+) -> None:
+    """Optimise a network as the recipe does its own, on ``loss_of`` the indices of a batch.
+
+    The rate warms up, then falls with the root of what is left of the budget.
+    """
+    optimizer = torch.optim.AdamW(
+        network.parameters(), LEARNING_RATE, BETAS, weight_decay=weight_decay
+    )
+    for iteration, share in enumerate(spend(budget)):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1.0, (iteration + 1) / WARM_UP) * (1 - share) ** 0.5
+        optimizer.zero_grad()
+        loss_of(draw_balanced(training.classes)).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_NORM)
+        optimizer.step()
+    network.eval()

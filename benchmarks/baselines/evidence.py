@@ -14,34 +14,25 @@ from benchmarks.baselines import (
     Explain,
     Explanation,
     Training,
-    draw_balanced,
+    learn,
     mean_over_flips,
-    spend,
     view,
 )
 from descargan import DISEASED, losses
 from descargan.compact import Discriminator
 
-LEARNING_RATE, BETAS, WEIGHT_DECAY = 1e-3, (0.5, 0.99), 1e-3
-WARM_UP = 50  # iterations
-LARGEST_NORM = 5.0  # of the gradient
+WEIGHT_DECAY = 1e-3
 
 
 def train(training: Training, budget: Budget, seed: int) -> Explain:
     torch.manual_seed(seed)
     network = Discriminator(image_size=training.images.shape[-1])
-    optimizer = torch.optim.AdamW(
-        network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY
-    )
-    for iteration, share in enumerate(spend(budget)):
-        set_rate(optimizer, iteration, share)
-        index = draw_balanced(training.classes)
+
+    def loss_of(index: Tensor) -> Tensor:
         verdict = network(view(training, index))
-        optimizer.zero_grad()
-        losses.logistic_loss(verdict.disease, training.classes[index].float()).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_NORM)
-        optimizer.step()
-    network.eval()
+        return losses.logistic_loss(verdict.disease, training.classes[index].float())
+
+    learn(network, loss_of, training, budget, WEIGHT_DECAY)
 
     @torch.no_grad()
     def explain(batch: Tensor) -> Explanation:
@@ -50,12 +41,6 @@ def train(training: Training, budget: Budget, seed: int) -> Explain:
         return Explanation(evidence.sigmoid(), None, logits.softmax(dim=1)[:, DISEASED])
 
     return explain
-
-
-def set_rate(optimizer: torch.optim.Optimizer, iteration: int, share: float) -> None:
-    """Warm-up, then the root of what is left of the budget."""
-    for group in optimizer.param_groups:
-        group["lr"] = LEARNING_RATE * min(1.0, (iteration + 1) / WARM_UP) * (1 - share) ** 0.5
 
 
 def draw_evidence(network: Discriminator, images: Tensor) -> Tensor:

@@ -4,22 +4,15 @@ It is the compact generator of the recipe, whose map is taken for logits of lesi
 same views of the same images: so what it finds more is what outlines tell.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.baselines import (
-    Budget,
-    Explain,
-    Explanation,
-    Training,
-    draw_balanced,
-    mean_over_flips,
-    spend,
-)
-from benchmarks.baselines.evidence import BETAS, LARGEST_NORM, LEARNING_RATE, set_rate
+from benchmarks.baselines import Budget, Explain, Explanation, Training, learn, mean_over_flips
 from descargan import DISEASED
-from descargan.augmentation import CHANGED, change_contrast, place
+from descargan.augmentation import augment
 from descargan.compact import Generator
 from descargan.data import random_flips
 
@@ -28,16 +21,12 @@ def train(training: Training, budget: Budget, seed: int) -> Explain:
     """Needs ``training.masks``."""
     torch.manual_seed(seed)
     network = Generator(translation="additive")
-    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, BETAS)
-    for iteration, share in enumerate(spend(budget)):
-        set_rate(optimizer, iteration, share)
-        index = draw_balanced(training.classes)
+
+    def loss_of(index: Tensor) -> Tensor:
         images, masks = view_both(training, index)
-        optimizer.zero_grad()
-        loss(draw_lesion(network, images), masks).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_NORM)
-        optimizer.step()
-    network.eval()
+        return loss(draw_lesion(network, images), masks)
+
+    learn(network, loss_of, training, budget)
 
     @torch.no_grad()
     def explain(batch: Tensor) -> Explanation:
@@ -58,11 +47,8 @@ def view_both(training: Training, index: Tensor) -> tuple[Tensor, Tensor]:
     Masks are cut at one half.
     """
     both = torch.cat([training.images[index], 2 * training.masks[index] - 1], dim=1)
-    views = random_flips(both, *training.flips)
-    if training.augmented:
-        images, masks = place(both, *training.flips).split(1, dim=1)
-        changed = torch.rand(len(both)).lt(CHANGED).view(-1, 1, 1, 1)
-        views = torch.where(changed, torch.cat([change_contrast(images), masks], dim=1), views)
+    change = partial(augment, masks=1) if training.augmented else random_flips
+    views = change(both, *training.flips)
     images, masks = views.split(1, dim=1)
     return images, (masks > 0).float()
 
