@@ -25,12 +25,12 @@ import descargan.installed  # isort: skip # noqa: F401 (before what it looks for
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from tqdm import tqdm
 
 from descargan import CLASS_NAMES, DISEASED, HEALTHY
 from descargan.cli import Parser, count, natural, run
 from descargan.errors import UserError
 from descargan.files import built_whole, map_in_processes
+from descargan.progress import progress_bar
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validate", "test")
@@ -279,7 +279,7 @@ def write_dataset(
         ]
         work = partial(write_sample, root=root, size=size, drawn=drawn)
         workers = workers or os.cpu_count() or 1
-        for _ in tqdm(map_in_processes(work, jobs, workers), total=len(jobs), unit="image"):
+        for _ in progress_bar(map_in_processes(work, jobs, workers), total=len(jobs), unit="image"):
             pass
         parameters = {
             "format_version": FORMAT_VERSION,

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__":  # before what it looks for
+    import descargan.installed  # noqa: F401
+
 from descargan.cli import Parser, run
 from descargan.errors import FileError
 from descargan.files import read_json

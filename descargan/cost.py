@@ -8,17 +8,19 @@ SHORT, LONG = 60.0, 2 * 3600.0  # seconds: too short to speak of; too long for a
 # What fits a CPU.
 SMALL = "--recipe fast --image-size 64"
 LEAST = 3  # iterations to measure over
+WHOLE = 4  # times what the critic's step alone takes, an iteration takes with the generator's
 
 
 class Cost:
     """Measures the first iterations of a training of ``length`` iterations.
 
-    The very first is left out, as it builds things up; then the generator's step is among them.
+    The very first is left out, as it builds things up; then the generator's step is among them,
+    but for the first ``alone`` iterations, which it takes no part in.
     """
 
-    def __init__(self, options: Options, length: int, on_cpu: bool) -> None:
+    def __init__(self, options: Options, length: int, on_cpu: bool, alone: int = 0) -> None:
         self.measured = max(options.critic_steps, LEAST)
-        self.length, self.on_cpu = length, on_cpu
+        self.length, self.on_cpu, self.alone = length, on_cpu, alone
         self._began: tuple[int, float] | None = None
 
     def after(self, iteration: int) -> str:
@@ -29,16 +31,19 @@ class Cost:
         first, began = self._began
         if iteration != first + self.measured:
             return ""
-        return forecast((now - began) / self.measured, self.length - iteration, self.on_cpu)
+        seconds, before = (now - began) / self.measured, max(self.alone - iteration, 0)
+        whole = seconds * (WHOLE if before else 1)
+        left = self.length - iteration
+        return forecast(seconds * before + whole * max(left - before, 0), left, self.on_cpu)
 
 
 def forecast(seconds: float, iterations: int, on_cpu: bool) -> str:
-    """How long ``iterations`` of so many seconds each take, and what to do where it is too long."""
-    left = seconds * iterations
-    if left < SHORT:
+    """That ``iterations`` take so many seconds, and what to do where that is too long."""
+    if seconds < SHORT:
         return ""
-    said = f"{iterations} iterations to go, {seconds:.2g} s each: about {duration(left)}"
-    if on_cpu and left > LONG:
+    each = f"{seconds / iterations:.2g} s each"
+    said = f"{iterations} iterations to go, {each}: about {duration(seconds)}"
+    if on_cpu and seconds > LONG:
         said += f". On a CPU, {SMALL}, into another --save-dir, takes minutes"
     return said
 

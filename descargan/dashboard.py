@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlparse
 
+if __name__ == "__main__":  # before what it looks for
+    import descargan.installed  # noqa: F401
+
 import numpy as np
 from matplotlib.figure import Figure
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from descargan import CLASS_NAMES
 from descargan.data import as_it_is
@@ -22,6 +21,7 @@ from descargan.layout import find_files
 from descargan.names import PREDICTIONS, printable, result_name
 from descargan.options import Options
 from descargan.pipeline import ahead
+from descargan.progress import progress_bar
 from descargan.reading import Reading
 from descargan.report import Card, Gallery, Said, write_report
 from descargan.scores import Row
@@ -87,7 +87,7 @@ def predict(options: Options, translator: Translator) -> int:
     found = ahead(translate_files(translator, paths, options), options.batch_size)
     try:
         of_files = groupby(found, lambda one: one.path)
-        for path, group in tqdm(of_files, total=len(paths), unit="file"):
+        for path, group in progress_bar(of_files, total=len(paths), unit="file"):
             name, maps = path.relative_to(folder), {}
             for _, picture, result, said in group:
                 rows.append({"file": printable(name.as_posix()), **said})

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
 from descargan.cli import Parser, count, fraction, natural, weight
@@ -28,6 +27,7 @@ from descargan.files import built_whole, map_in_processes, naming, write_table
 from descargan.images import UNREADABLE
 from descargan.layout import PREPARATION
 from descargan.models import SIZE_MULTIPLE
+from descargan.progress import progress_bar
 from descargan.scaling import SCALINGS
 from descargan.shortcuts import levels, match, tell_apart
 from descargan.sources import Span, find_series, span_of
@@ -392,7 +392,7 @@ def write_images(
     tried, outcomes = [], []
     while plans:
         results = map_in_processes(work, plans, options.workers)
-        fresh = list(tqdm(results, total=len(plans), unit="file"))
+        fresh = list(progress_bar(results, total=len(plans), unit="file"))
         for plan, found in zip(plans, fresh, strict=True):
             names = (picture_name(plan.item, outcome.name) for outcome in found)
             tried += [plan._replace(item=plan.item._replace(name=name)) for name in names]

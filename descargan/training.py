@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from descargan import __version__
 from descargan.augmentation import augment
@@ -43,6 +42,7 @@ from descargan.likeness import keep_likeness
 from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json
+from descargan.progress import Bar, progress_bar
 from descargan.reading import Reading, keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
 from descargan.steps import Batch, Terms, TrainingState
@@ -219,10 +219,11 @@ class Training:
             state.update_average(options.average)
         return terms
 
-    def loop(self, end: int, stopped_by: list[int], progress: tqdm) -> int:
+    def loop(self, end: int, stopped_by: list[int], progress: Bar) -> int:
         """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
-        stop, cost = 0, Cost(options, self.length, self.device.type == "cpu")
+        on_cpu = self.device.type == "cpu"
+        stop, cost = 0, Cost(options, self.length, on_cpu, self.method.alone)
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
         while state.iteration < end and not stop:
@@ -231,7 +232,7 @@ class Training:
                 progress.update()
                 at = state.iteration
                 if process.is_first and (said := cost.after(at)):
-                    tqdm.write(said)
+                    progress.write(said)
                 due = at % options.log_every == 0 or at % self.per_epoch == 0
                 if due or (stopped_by and process.world == 1):
                     means = mean_terms(pending, self.run, process)
@@ -266,8 +267,8 @@ def train(
     with connected(options, process) as dashboard, enough_memory():
         training.begin(dashboard)
         end = min(stop_after or options.epochs, options.epochs) * training.per_epoch
-        settings = {"total": end, "initial": state.iteration, "unit": "it"}
-        with stop_on_signals() as stopped_by, tqdm(**settings, disable=not process.is_first) as bar:
+        settings = {"total": end, "initial": state.iteration, "disable": not process.is_first}
+        with stop_on_signals() as stopped_by, progress_bar(unit="it", **settings) as bar:
             stop = training.loop(end, stopped_by, bar)
     history = run.read_metrics()
     if process.is_first and not stop:

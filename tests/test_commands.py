@@ -53,15 +53,16 @@ def test_on_windows_words_are_quoted_as_its_shell_reads_them(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "script",
+    "program",
     [
         *("main.py", "create_synthetic_dataset.py"),
         *("prepare_folders.py", "prepare_table.py", "prepare_chexpert.py"),
+        *("-m descargan.dashboard", "-m descargan.comparison"),
     ],
 )
-def test_without_its_packages_a_program_ends_with_one_sentence(script):
+def test_without_its_packages_a_program_ends_with_one_sentence(program):
     """-S leaves the environment's packages out."""
-    words = [sys.executable, "-S", script]
+    words = [sys.executable, "-S", *program.split()]
     result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {', '.join(NEEDED)} cannot be imported by ")

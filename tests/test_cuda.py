@@ -127,7 +127,8 @@ def test_training_by_graphs_draws_the_batches_of_training(synthetic):
 
 def test_the_loop_reads_no_loss_between_records(synthetic, tmp_path, monkeypatch):
     """On a GPU each reading would wait. The losses are all that is in single precision."""
-    from descargan.training import Process, Training, tqdm
+    from descargan.progress import Bar
+    from descargan.training import Process, Training
 
     options = replace(
         SMALL, dataset_path=synthetic, save_dir=tmp_path, epochs=2, critic_steps=2, log_every=3
@@ -150,7 +151,7 @@ def test_the_loop_reads_no_loss_between_records(synthetic, tmp_path, monkeypatch
 
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
         watch(name)
-    training.loop(training.length, [], tqdm(disable=True))
+    training.loop(training.length, [], Bar(disable=True))
     assert read == [(3, "tolist"), (6, "tolist")]
 
 
