@@ -20,7 +20,7 @@ from descargan.maps import MAP_KINDS, upsample
 GROUP = 8  # channels that are normalised together
 DROPOUT = 0.1
 HEAD_SCALE = 0.001  # standard deviation of the last weights: an untrained change is next to nothing
-SHARPNESS = 4.0  # of the pooling at the finer exit: 0 is the mean, infinity the maximum
+SHARPNESS = 2.0  # of the pooling at the finer exit: 0 is the mean, infinity the maximum
 
 
 class GroupNorm(nn.GroupNorm):

@@ -31,10 +31,10 @@ class Cost:
         first, began = self._began
         if iteration != first + self.measured:
             return ""
-        seconds, before = (now - began) / self.measured, max(self.alone - iteration, 0)
-        whole = seconds * (WHOLE if before else 1)
-        left = self.length - iteration
-        return forecast(seconds * before + whole * max(left - before, 0), left, self.on_cpu)
+        seconds, left = (now - began) / self.measured, self.length - iteration
+        alone = min(max(self.alone - iteration, 0), left)
+        whole = seconds * (WHOLE if iteration < self.alone else 1)
+        return forecast(seconds * alone + whole * (left - alone), left, self.on_cpu)
 
 
 def forecast(seconds: float, iterations: int, on_cpu: bool) -> str:

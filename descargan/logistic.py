@@ -27,7 +27,10 @@ def logistic_step(state: TrainingState, batch: Batch, options: Options) -> Terms
     ``state.iteration`` counts this one. Returns the loss terms, unweighted, the totals and the
     norms of the gradients.
     """
-    if state.iteration <= CRITIC_ALONE:
+    alone = state.iteration <= CRITIC_ALONE
+    # With dropout, a classifier of some seeds stays at chance for all of that time.
+    state.discriminator.network.train(not alone)
+    if alone:
         return critic_step(state, batch, None, options)
     generator, kind = state.generator.network, state.generator.network.kind
     images, others = batch.real.repeat(2, 1, 1, 1), 1 - batch.classes

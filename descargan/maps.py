@@ -17,6 +17,11 @@ from descargan.images import scale_to_range
 Map = TypeVar("Map", Tensor, np.ndarray)
 MAX_FLOW = 0.25  # where the image spans [-1, 1]
 MOSTLY = 3.0
+# Brightness of what a layer consists of, above the images' [-1, 1], so that the brightest can be
+# made darker too: at 1 it cannot, far above 1 the layer is plain addition.
+ABOVE = 2.0
+# What the largest flow counts for, where a change of brightness counts for its size.
+LARGEST_FLOW = 0.05
 
 
 def rescaled_difference(images: Tensor, healthy: Tensor) -> Tensor:
@@ -69,14 +74,13 @@ def upsample(drawn: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(drawn, size=size, mode="bilinear", align_corners=False)
 
 
-def lift_veil(images: Tensor, drawn: Tensor) -> Tensor:
-    """Images less a map, and with their contrast around 0 raised by another: drawn (B, 2, H, W).
+def lift_layer(images: Tensor, drawn: Tensor) -> Tensor:
+    """Images less a layer, ``drawn (ABOVE - images)``: more of it where they are darker.
 
-    A half-transparent layer over an image lowers its contrast as it adds brightness. Both are taken
-    off, and what shines through is spared. With the second map at 0 it is plain addition.
+    A half-transparent layer over an image hides what is under it as it adds brightness. Taken off,
+    what shines through gets its contrast back, by one map, so that it is learnt soon.
     """
-    difference, gain = drawn.split(1, dim=1)
-    return images + gain * images - difference
+    return images - drawn * (ABOVE - images)
 
 
 def bounded_flow(drawn: Tensor) -> Tensor:
@@ -89,14 +93,14 @@ def displace(images: Tensor, drawn: Tensor) -> Tensor:
 
 
 def move_and_lift(images: Tensor, drawn: Tensor) -> Tensor:
-    """Images moved by the first two maps drawn (B, 4, H, W), then a veil lifted by the others."""
-    return lift_veil(displace(images, drawn[:, :2]), drawn[:, 2:])
+    """Images moved by the first two maps drawn (B, 3, H, W), then a layer lifted by the third."""
+    return lift_layer(displace(images, drawn[:, :2]), drawn[:, 2:])
 
 
 def amount_of_both(images: Tensor, drawn: Tensor) -> Tensor:
     """How far tissue is moved, and how much what comes of it is changed beyond that."""
     moved = displace(images, drawn[:, :2])
-    return displacement(drawn[:, :2]) + brightening(moved, lift_veil(moved, drawn[:, 2:]))
+    return displacement(drawn[:, :2]) + brightening(moved, lift_layer(moved, drawn[:, 2:]))
 
 
 def brightening(images: Tensor, changed: Tensor) -> Tensor:
@@ -105,12 +109,12 @@ def brightening(images: Tensor, changed: Tensor) -> Tensor:
 
 
 def displacement(drawn: Tensor) -> Tensor:
-    """How far tissue is moved, as a mean in units of a tenth of the largest flow.
+    """How far tissue is moved: a mean, of which the largest flow makes LARGEST_FLOW.
 
     Not by the change of pixels: an edge that moves by a little changes them as much as one that
     moves by its width, so that a penalty on them holds a flow at nothing.
     """
-    return 0.1 * drawn.tanh().square().sum(dim=1).add(1e-12).sqrt().mean()
+    return LARGEST_FLOW * drawn.tanh().square().sum(dim=1).add(1e-12).sqrt().mean()
 
 
 class MapKind(NamedTuple):
@@ -148,15 +152,14 @@ MAP_KINDS = {
         flow=bounded_flow,
         amount=lambda images, drawn: displacement(drawn),
     ),
-    "veil": MapKind(
-        lift_veil,
-        channels=2,
+    "layer": MapKind(
+        lift_layer,
         difference=plain_difference,
-        amount=lambda images, drawn: brightening(images, lift_veil(images, drawn)),
+        amount=lambda images, drawn: brightening(images, lift_layer(images, drawn)),
     ),
-    "combined": MapKind(  # a deformation, then a veil
+    "combined": MapKind(  # a deformation, then a layer
         move_and_lift,
-        channels=4,
+        channels=3,
         difference=plain_difference,
         flow=lambda drawn: bounded_flow(drawn[:, :2]),
         amount=amount_of_both,

@@ -16,7 +16,7 @@ from descargan.files import available_cores
 from descargan.kinds import AXES, KINDS, SCALINGS
 
 # The keys of maps.MAP_KINDS: --help shows them without importing PyTorch.
-TRANSLATIONS = ("image", "additive", "deformation", "veil", "combined")
+TRANSLATIONS = ("image", "additive", "deformation", "layer", "combined")
 
 
 MODES = ("train", "test", "predict")
@@ -371,7 +371,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "decay": "linear",
         "average": 0.99,
         "average_flips": True,
-        "epochs": 10,
+        "epochs": 15,
     },
     "deformation": {
         "translation": "deformation",

@@ -40,11 +40,11 @@ def reach(monkeypatch, scores: dict[str, float]) -> None:
 
 
 def test_the_better_kind_goes_on_and_is_recorded(short, synthetic, tmp_path, monkeypatch):
-    reach(monkeypatch, {"veil": 0.2, "combined": 0.6})
+    reach(monkeypatch, {"layer": 0.2, "combined": 0.6})
     printed = succeed(*arguments(tmp_path, synthetic), "--epochs", 2).stdout
-    assert "--translation combined suits these images best (veil 0.200, combined 0.600)" in printed
+    assert "--translation combined suits these images best (layer 0.200, combined 0.600)" in printed
     chosen = json.loads((tmp_path / "choice_synthetic.json").read_text())
-    assert chosen == {"translation": "combined", "scores": {"veil": 0.2, "combined": 0.6}}
+    assert chosen == {"translation": "combined", "scores": {"layer": 0.2, "combined": 0.6}}
     run = Run(tmp_path, "Synthetic")
     options = run.read_description()["options"]
     assert (options["translation"], options["epochs"]) == ("combined", 2)
@@ -55,9 +55,9 @@ def test_the_better_kind_goes_on_and_is_recorded(short, synthetic, tmp_path, mon
 def test_the_weights_are_those_of_a_training_that_names_the_kind(
     short, synthetic, tmp_path, monkeypatch
 ):
-    reach(monkeypatch, {"veil": 0.6, "combined": 0.2})
+    reach(monkeypatch, {"layer": 0.6, "combined": 0.2})
     succeed(*arguments(tmp_path / "auto", synthetic), "--epochs", 2)
-    named = [*arguments(tmp_path / "named", synthetic), "--translation", "veil"]
+    named = [*arguments(tmp_path / "named", synthetic), "--translation", "layer"]
     succeed(*named, "--epochs", 2)
     chosen, expected = (
         torch.load(tmp_path / name / "netG_synthetic.pt") for name in ("auto", "named")
@@ -68,7 +68,7 @@ def test_the_weights_are_those_of_a_training_that_names_the_kind(
 def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
     short, synthetic, tmp_path, monkeypatch
 ):
-    reach(monkeypatch, {"veil": 0.2, "combined": 0.6})
+    reach(monkeypatch, {"layer": 0.2, "combined": 0.6})
     trained = choice.train
 
     def stop_at_combined(options, *others):
@@ -87,12 +87,12 @@ def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
 
 
 def test_a_resumed_training_keeps_to_what_was_chosen(short, synthetic, tmp_path, monkeypatch):
-    reach(monkeypatch, {"veil": 0.6, "combined": 0.2})
+    reach(monkeypatch, {"layer": 0.6, "combined": 0.2})
     succeed(*arguments(tmp_path, synthetic), "--epochs", 1)
     again = [*arguments(tmp_path, synthetic), "--translation", "auto", "--resume"]
     printed = succeed(*again, "--epochs", 2).stdout
     assert "What does the disease do?" not in printed
-    assert Run(tmp_path, "Synthetic").read_description()["options"]["translation"] == "veil"
+    assert Run(tmp_path, "Synthetic").read_description()["options"]["translation"] == "layer"
 
 
 def test_a_candidate_is_worth_its_last_validation():
@@ -102,7 +102,7 @@ def test_a_candidate_is_worth_its_last_validation():
 
 
 def test_all_processes_take_what_the_first_one_sees():
-    scores = {"veil": 0.2, "combined": 0.6}
+    scores = {"layer": 0.2, "combined": 0.6}
     assert CANDIDATES[choice.best_place(scores, Process())] == "combined"
     assert choice.best_place(scores, Process(rank=1, world=2)) == 0
 

@@ -37,3 +37,10 @@ def test_iterations_without_the_generator_are_no_measure_of_those_with_it(monkey
     measured = Cost(Options(critic_steps=1), length=304, on_cpu=True, alone=104)
     said = {i: text for i in range(1, 20) if (text := measured.after(i))}
     assert said == {4: "300 iterations to go, 3 s each: about 15 min"}  # 100 of 1 s, 200 of 4 s
+
+
+def test_a_training_that_is_over_by_then_has_nothing_to_say(monkeypatch):
+    clock = iter(range(0, 1000, 100))
+    monkeypatch.setattr(cost.time, "monotonic", lambda: next(clock))
+    measured = Cost(Options(critic_steps=1), length=4, on_cpu=True, alone=300)
+    assert [measured.after(i) for i in range(1, 5)] == [""] * 4

@@ -29,13 +29,18 @@ def test_nothing_drawn_changes_nothing(name, images):
     assert kind.amount(images, drawn).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_veil_is_lifted_with_what_it_took_from_the_contrast(images):
-    """Half of the image under half a layer of brightness 0.6."""
-    veiled = 0.5 * images + 0.5 * 0.6
-    drawn = torch.cat([torch.full_like(images, 0.6), torch.ones_like(images)], dim=1)
-    torch.testing.assert_close(MAP_KINDS["veil"].apply(veiled, drawn), images)
-    expected = (images - veiled).abs().mean()
-    torch.testing.assert_close(MAP_KINDS["veil"].amount(veiled, drawn), expected)
+def test_a_layer_is_lifted_with_what_it_took_from_the_contrast(images):
+    """The image under half a layer of what is brighter than all images."""
+    covered = 0.5 * images + 0.5 * maps.ABOVE
+    drawn = torch.ones_like(images)
+    torch.testing.assert_close(MAP_KINDS["layer"].apply(covered, drawn), images)
+    expected = (images - covered).abs().mean()
+    torch.testing.assert_close(MAP_KINDS["layer"].amount(covered, drawn), expected)
+
+
+def test_a_layer_darkens_the_brightest_too():
+    white = torch.ones(1, 1, 8, 8)
+    assert (MAP_KINDS["layer"].apply(white, 0.1 * white) < white).all()
 
 
 def test_a_deformation_samples_elsewhere():
@@ -45,20 +50,20 @@ def test_a_deformation_samples_elsewhere():
 
 
 def test_the_amount_of_a_deformation_is_how_far_it_moves():
-    """0.15 and 0.2 of 0.25 are 0.6 and 0.8: one whole in length, a tenth in units."""
+    """0.15 and 0.2 of 0.25 are 0.6 and 0.8: the largest in length."""
     amount = MAP_KINDS["deformation"].amount(torch.zeros(1, 1, 65, 65), flow(0.15, 0.2))
-    assert amount.item() == pytest.approx(0.1)
+    assert amount.item() == pytest.approx(maps.LARGEST_FLOW)
 
 
-def test_combined_moves_first_and_lifts_a_veil_then():
+def test_combined_moves_first_and_lifts_a_layer_then():
     ramp = torch.linspace(-1, 1, 65).expand(1, 1, 65, 65)
-    veil = torch.tensor([0.3, 0.5]).view(1, 2, 1, 1).expand(1, 2, 65, 65)
-    drawn = torch.cat([flow(0.1), veil], dim=1)
+    drawn = torch.cat([flow(0.1), torch.full((1, 1, 65, 65), 0.3)], dim=1)
     kind = MAP_KINDS["combined"]
-    expected = 1.5 * (ramp + 0.1) - 0.3
+    expected = 1.3 * (ramp + 0.1) - 0.3 * maps.ABOVE
     torch.testing.assert_close(kind.apply(ramp, drawn)[..., 10:50], expected[..., 10:50])
     moved = MAP_KINDS["deformation"].apply(ramp, drawn[:, :2])
-    amount = 0.1 * 0.1 / maps.MAX_FLOW + (0.5 * moved - 0.3).abs().mean().item()
+    amount = maps.LARGEST_FLOW * 0.1 / maps.MAX_FLOW
+    amount += (0.3 * (maps.ABOVE - moved)).abs().mean().item()
     assert kind.amount(ramp, drawn).item() == pytest.approx(amount, rel=1e-4)
     torch.testing.assert_close(kind.flow(drawn)[0, 0], torch.full((65, 65), 0.1))
 
@@ -99,5 +104,5 @@ def test_the_sign_is_that_which_diseased_maps_have_mostly(brighter, darker, sign
 def test_the_difference_of_a_change_is_not_rescaled():
     images = torch.tensor([[[[0.0, 0.5]]]])
     healthy = torch.tensor([[[[-0.5, 0.5]]]])
-    assert MAP_KINDS["veil"].difference(images, healthy).tolist() == [[[[0.5, 0.0]]]]
+    assert MAP_KINDS["layer"].difference(images, healthy).tolist() == [[[[0.5, 0.0]]]]
     assert math.isclose(MAP_KINDS["additive"].difference(images, healthy).abs().sum().item(), 0)

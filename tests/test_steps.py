@@ -49,7 +49,7 @@ def test_running_statistics_are_written_once_where_memory_is_saved():
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("translation", ["image", "deformation", "veil"])
+@pytest.mark.parametrize("translation", ["image", "deformation", "layer"])
 def test_mixed_precision_on_a_processor_has_nearly_the_losses_of_float32(translation, monkeypatch):
     monkeypatch.setattr(device, "has_half_precision", lambda _: True)
     options = replace(OPTIONS, translation=translation)
