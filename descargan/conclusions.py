@@ -28,12 +28,14 @@ OF_CLASSES = (
 def verdict(found: dict, counts: Mapping[str, int]) -> str:
     """What a test shows, in a sentence without its full stop.
 
-    ``found``: "metrics" and "trivial_maps" of :func:`descargan.testing.measure`; ``counts``: the
-    number of images of each class.
+    ``found``: what :func:`descargan.testing.measure` gives; ``counts``: the number of images of
+    each class. Where patients have several, theirs is what counts: images of one are alike.
     """
+    counts = found.get("patients", counts)
     few = [f"{number} {name}" for name, number in counts.items() if number < FEWEST]
     if few:
-        return f"too few test images to judge: {' and '.join(few)}, fewer than {FEWEST}"
+        what = "patients" if "patients" in found else "images"
+        return f"too few test {what} to judge: {' and '.join(few)}, fewer than {FEWEST}"
     measured, trivial = found["metrics"], found["trivial_maps"]
     if trivial and measured["pixel_auprc"]["n"] >= FEWEST:
         return of_pixels(measured["pixel_auprc"], trivial)

@@ -182,13 +182,17 @@ def measure(dataset: ImageDataset, seen: Seen, others: list[Row]) -> dict[str, A
     """The "metrics" of the maps, and what stands beside them.
 
     That are "trivial_maps" where there is a truth, and "differences" from ``others``, if any.
-    Intervals are over patients where some have several images, as far as the data set says, else
-    over images ("intervals_over"). The rows get their Dice at the threshold that is best for all.
+    Intervals are over patients where some have several images, as far as the data set says, and
+    "patients" is how many each class has; else over images ("intervals_over"). The rows get their
+    Dice at the threshold that is best for all.
     """
     patients = read_patients(dataset.root, dataset.paths)
     several = len(set(patients)) < len(patients)  # images of a patient, else nothing to draw by
     groups = np.array(patients) if several else None
     found = {"intervals_over": "images" if groups is None else "patients"}
+    if several:
+        of_class = {name: dataset.classes == c for c, name in enumerate(CLASS_NAMES)}
+        found["patients"] = {name: len({*groups[which]}) for name, which in of_class.items()}
     located = list(seen.curves)
     if located:
         curves = np.stack(list(seen.curves.values()))

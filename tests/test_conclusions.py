@@ -59,6 +59,11 @@ def test_of_few_images_nothing_is_said():
     assert sentence == "too few test images to judge: 1 healthy, fewer than 10"
 
 
+def test_many_images_of_few_patients_are_few():
+    few = {**found(entry(0.9, 0.8, 1.0), 0.3), "patients": {"healthy": 12, "diseased": 4}}
+    assert verdict(few, COUNTS) == "too few test patients to judge: 4 diseased, fewer than 10"
+
+
 def test_the_tables_hold_the_method_beside_the_trivial_maps():
     maps, classes = tables(found(entry(0.7, 0.65, 0.75), 0.3, 0.6), "these networks")
     assert [name for name, _ in maps.rows] == ["these networks", "intensity", "smoothed intensity"]

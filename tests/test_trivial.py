@@ -68,6 +68,8 @@ def test_outlines_are_scored_and_differences_that_have_no_unit_are_not(found):
     assert not {"dice", "map_mse", "map_ssim", "counterpart_mse"} & found["metrics"].keys()
     assert found["metrics"]["pixel_auprc"]["n"] == 4
     assert found["intervals_over"] == "patients"
+    patients, images = found["patients"], found["images"]
+    assert all(1 <= patients[name] < images[name] for name in ("healthy", "diseased"))
 
 
 def test_intervals_are_over_images_where_no_patient_has_several(outlined, tmp_path):
