@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from tqdm import tqdm as Bar
 
 A_LINE = 30.0  # seconds from one line of a log to the next
+LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n"
 
 
 def progress_bar(items: Iterable | None = None, **settings: object) -> Bar:
@@ -14,6 +15,6 @@ def progress_bar(items: Iterable | None = None, **settings: object) -> Bar:
     A file keeps every picture of a moving bar, so there it is a line each A_LINE seconds.
     """
     if not sys.stderr.isatty():
-        lines = {"mininterval": A_LINE, "maxinterval": A_LINE, "bar_format": "{l_bar}{r_bar}\n"}
+        lines = {"mininterval": A_LINE, "maxinterval": A_LINE, "bar_format": LINE}
         settings = {**lines, **settings}
     return Bar(items, **settings)

@@ -239,7 +239,7 @@ class Training:
                     pending.clear()
                     self.record("losses", means)
                     latest |= means
-                    progress.set_postfix(summary(latest))
+                    progress.set_postfix(summary(latest), refresh=False)
                     # Processes stop together: at the next record, as the signal reaches each alone.
                     stop = largest(max(stopped_by, default=0), self.device, process)
                 if stop:
