@@ -137,7 +137,7 @@ def sign_of_disease(found: list[Finding]) -> int:
     """How maps are read, by the classes of the validation images: see ``maps.choose_sign``."""
     parts = {
         label: [
-            np.mean([read(f.difference, sign).mean() for f in found if f.label == label])
+            np.mean([np.square(read(f.difference, sign)).mean() for f in found if f.label == label])
             for sign in (1, -1)
         ]
         for label in (HEALTHY, DISEASED)

@@ -75,7 +75,8 @@ def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: i
     excess = np.zeros(2)
     counts = torch.bincount(dataset.classes, minlength=2).tolist()
     for batch, _, classes in translator.translate_split(dataset, batch_size):
-        parts = torch.stack([read(batch.difference, sign).mean(dim=(1, 2, 3)) for sign in (1, -1)])
+        both = torch.stack([read(batch.difference, sign) for sign in (1, -1)])
+        parts = both.square().mean(dim=(2, 3, 4))
         for c, weight in ((DISEASED, 1 / counts[DISEASED]), (HEALTHY, -1 / counts[HEALTHY])):
             excess += weight * parts.cpu()[:, classes == c].sum(dim=1).double().numpy()
     return choose_sign(*excess.tolist())

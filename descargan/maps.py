@@ -16,7 +16,7 @@ from descargan.images import scale_to_range
 
 Map = TypeVar("Map", Tensor, np.ndarray)
 MAX_FLOW = 0.25  # where the image spans [-1, 1]
-MOSTLY = 3.0
+MOSTLY = 2.0
 # Brightness of what a layer consists of, above the images' [-1, 1], so that the brightest can be
 # made darker too: at 1 it cannot, far above 1 the layer is plain addition.
 ABOVE = 2.0
@@ -45,8 +45,10 @@ def read(difference: Map, sign: int) -> Map:
 def choose_sign(brighter: float, darker: float) -> int:
     """How to read difference maps, by how much brighter and darker they are in diseased images.
 
-    Both are means of the positive and the negative part, less those of healthy images: no outlines
-    are needed. One sign alone is read where it has MOSTLY times the other's share.
+    Both are mean squares of the positive and the negative part, less those of healthy images: no
+    outlines are needed. One sign alone is read where it has MOSTLY times the other's share. In
+    squares a lesion counts for more than the rest of an image, which, scaled, gets a little darker
+    by a bright one.
     """
     for sign, ours, other in ((1, brighter, darker), (-1, darker, brighter)):
         if ours > 0 and ours > MOSTLY * other:

@@ -159,7 +159,7 @@ class Stub(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("brighter", "darker", "sign"), [(0.5, 0.0, 1), (0.0, 0.5, -1), (0.5, 0.4, 0)]
+    ("brighter", "darker", "sign"), [(0.5, 0.0, 1), (0.0, 0.5, -1), (0.5, 0.4, 0), (0.5, 0.3, 1)]
 )
 def test_the_sign_is_found_without_outlines(synthetic, monkeypatch, brighter, darker, sign):
     state, options = state_of(image_size=64)
