@@ -19,6 +19,8 @@ from descargan.steps import Batch, Terms, TrainingState, apply_gradients
 CRITIC_ALONE = 300  # iterations: an untrained change is nothing, so there are no fakes yet
 WARM_UP = 50  # iterations: the first gradients are so large that Adam remembers them for hundreds
 PENALTY_EVERY = 8  # iterations, as it is the dearest term
+# Share of the critics' weight in the generator's loss where nothing moves: see moves().
+STILL = 0.3
 
 
 def logistic_step(state: TrainingState, batch: Batch, options: Options) -> Terms:
@@ -68,7 +70,8 @@ def critic_step(
         terms["critic/adversarial"] = adversarial
         total = total + options.critic_adversarial * adversarial
     player.scaler.scale(batch.share * total).backward()
-    if fakes is not None and is_penalised(state, options) and state.iteration % PENALTY_EVERY == 0:
+    due = options.critic_penalty and state.iteration % PENALTY_EVERY == 0
+    if fakes is not None and moves(state) and due:
         terms["critic/gradient penalty"] = penalise(state, batch, sureness, options)
     # Without a limit, which would take from the penalty: it is rare and large.
     norm = apply_gradients(player, math.inf, batch.process)
@@ -76,14 +79,15 @@ def critic_step(
     return {"critic/total": total.detach(), **terms, "critic/gradient norm": norm}
 
 
-def is_penalised(state: TrainingState, options: Options) -> bool:
-    """Whether critics are penalised: where tissue is moved.
+def moves(state: TrainingState) -> bool:
+    """Whether the generator moves tissue, and so needs critics that lead it.
 
-    A moved edge is nowhere near its place, so critics that are sure of it give a flow no direction.
-    What is added or taken away needs none, and a smoother classifier sees less of it.
+    A moved edge is nowhere near its place, so critics that are sure of it give a flow no direction:
+    they are penalised, which makes them smoother. What is added or taken away needs no direction,
+    and a smoother classifier sees less of it. There the critics weigh less, too: by more they have
+    whole images repainted, once the disease is gone, for whatever else the classes differ in.
     """
-    moves = state.generator.network.kind.flow is not None
-    return bool(options.critic_penalty) and moves
+    return state.generator.network.kind.flow is not None
 
 
 def penalise(state: TrainingState, batch: Batch, sureness: Tensor, options: Options) -> Tensor:
@@ -127,8 +131,9 @@ def generator_step(
         "generator/change": amounts[0],
         "generator/identity": amounts[1],
     }
+    of_critics = options.generator_adversarial * (1.0 if moves(state) else STILL)
     total = (
-        options.generator_adversarial * adversarial
+        of_critics * adversarial
         + options.generator_class * classification
         + options.generator_change * amounts[0]
         + options.generator_identity * amounts[1]

@@ -117,6 +117,16 @@ def test_the_penalty_is_taken_now_and_then_where_tissue_is_moved(short):
             assert ("critic/gradient penalty" in terms) == (iteration in iterations)
 
 
+def test_critics_count_for_less_where_nothing_moves(short):
+    for translation, share in (("combined", 1.0), ("layer", logistic.STILL)):
+        state, options = state_of(translation=translation)
+        state.iteration = 3
+        terms = logistic_step(state, batch_of(), options)
+        weights = {"classification": 1.0, "change": 10.0, "identity": 20.0, "adversarial": share}
+        expected = sum(weight * terms[f"generator/{name}"] for name, weight in weights.items())
+        torch.testing.assert_close(terms["generator/total"], expected)
+
+
 @pytest.mark.parametrize(("sureness", "counts"), [(0.0, False), (1.0, True)])
 def test_the_penalty_counts_where_the_critic_is_sure(sureness, counts):
     state, options = state_of(critic_penalty=0.5)
