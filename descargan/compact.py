@@ -1,6 +1,6 @@
 """Compact networks: a generator that draws changes of its input, and a critic with two exits.
 
-339,000 and 295,000 weights, whatever the size of the images. Every block is a convolution, group
+338,000 and 295,000 weights, whatever the size of the images. Every block is a convolution, group
 normalisation and a ReLU, so that an image is treated alike in training and testing and in any
 batch. Both are fully convolutional: images (B, C, H, W) in [-1, 1] with sides of multiples of 8.
 """

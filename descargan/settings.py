@@ -8,7 +8,7 @@ from pathlib import Path
 
 from descargan.checkpoints import Run, find_run, read_weights, sizes_of
 from descargan.distributed import restarts
-from descargan.errors import UserError, warn
+from descargan.errors import FileError, UserError, warn
 from descargan.kinds import KINDS
 from descargan.layout import read_preparation
 from descargan.options import (
@@ -123,7 +123,7 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
             f"--dataset {run.dataset}: train on your own images first, into another --save-dir"
         )
     generator, discriminator = map(read_weights, run.weights(options.weights))
-    saved = run.read_description()["options"]
+    saved = saved_options(run)
     if saved:
         saved = {**{name: before(name) for name in flagged("inherited")}, **saved}
     for name in flagged("binding"):
@@ -138,9 +138,26 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
     return replace(options, **{k: v for k, v in inherited.items() if k not in typed})
 
 
+def saved_options(run: Run) -> dict[str, object]:
+    """The options that a run was trained with, empty where it keeps none.
+
+    Raises FileError where one has a value that this version lacks, as a kind of map has.
+    """
+    saved = run.read_description()["options"]
+    for name, value in saved.items():
+        choices = FIELDS[name].metadata.get("choices") if name in FIELDS else None
+        if choices and value is not None and value not in choices:
+            raise FileError(
+                f"{run.options} says --{name.replace('_', '-')} {value}, which this version does "
+                f"not have: take the one that trained it, or train anew with one of "
+                f"{', '.join(choices)}"
+            )
+    return saved
+
+
 def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> Options:
     """The options of a run that goes on. What its file lacks was not there: the default then."""
-    saved = run.read_description()["options"]
+    saved = saved_options(run)
     if unknown := sorted(saved.keys() - FIELDS.keys()):
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
     free = flagged("free")

@@ -486,6 +486,15 @@ def test_a_test_with_another_healthy_class_than_the_runs_is_refused(trained, syn
     assert_refused(result, "--healthy-class is healthy in the run")
 
 
+@pytest.mark.parametrize("how", [("--mode", "test"), ("--resume",)])
+def test_a_run_of_a_kind_of_map_that_is_gone_is_refused(trained, synthetic, tmp_path, how):
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "options_synthetic.json"
+    path.write_text(path.read_text().replace('"translation": "image"', '"translation": "veil"'))
+    result = program("main.py", *how, "--dataset-path", synthetic, "--save-dir", tmp_path / "run")
+    assert_refused(result, path, "--translation veil", "train anew", "layer")
+
+
 def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(synthetic, tmp_path):
     common = ["--dataset-path", synthetic, "--save-dir", tmp_path]
     succeed(*TRAIN, *common, "--epochs", 1)
