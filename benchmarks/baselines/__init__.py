@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from descargan import DISEASED, HEALTHY
 from descargan.augmentation import augment
 from descargan.data import random_flips
+from descargan.progress import progress_bar
 from descargan.translator import all_flips
 
 BATCH = 10
@@ -57,7 +57,7 @@ Explain = Callable[[Tensor], Explanation]
 def spend(budget: Budget) -> Iterator[float]:
     """One number an iteration until the budget is spent: the share of it that is."""
     start = time.process_time()
-    with tqdm(unit="it") as progress:
+    with progress_bar(unit="it") as progress:
         for iteration in count():
             seconds = time.process_time() - start
             share = max(seconds / budget.seconds, iteration / budget.iterations)
