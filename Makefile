@@ -9,11 +9,11 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO = demo
 
-# Small enough for a laptop: 64 x 64 pixels, and the recommended recipe, shortened, with the kind of
-# change that it chooses for this disease by itself when it is not named.
+# Small enough for a laptop: 64 x 64 pixels, few filters, and the recipe for a disease that moves
+# tissue, as the demo's does: the recommended one, shortened, does not find it from every seed.
 DEMO_DATA = --image-size 64 --validate 50 --test 100
-DEMO_TRAINING = --recipe fast --translation combined --image-size 64 --epochs 6
-DEMO_MINUTES = 10
+DEMO_TRAINING = --recipe deformation --image-size 64 --base-filters 16 --critic-filters 16
+DEMO_MINUTES = 13
 
 .PHONY: demo greeting test lint format clean
 .DELETE_ON_ERROR:
