@@ -30,14 +30,14 @@ from torch import Tensor
 from benchmarks.baselines import Budget, Explain, Explanation, Training
 from benchmarks.baselines.trivial import TRIVIAL
 from benchmarks.runs import COLUMNS, cell, header, parse, row, train_and_test, value_of
-from descargan import DISEASED, HEALTHY, metrics, testing
+from descargan import metrics, testing
 from descargan.cli import Parser, positive, run
 from descargan.data import ImageDataset, evenly_spread
 from descargan.device import speed_up_process
 from descargan.figures import save_figure
 from descargan.files import without_nan, write_json
 from descargan.layout import find_masks
-from descargan.maps import choose_sign, read
+from descargan.maps import read, sign_by_classes, strengths
 from descargan.masks import fit_mask, read_mask
 from descargan.names import map_names
 from descargan.options import Options
@@ -135,14 +135,8 @@ def findings(explain: Explain, dataset: ImageDataset) -> Iterator[Finding]:
 
 def sign_of_disease(found: list[Finding]) -> int:
     """How maps are read, by the classes of the validation images: see ``maps.choose_sign``."""
-    parts = {
-        label: [
-            np.mean([np.square(read(f.difference, sign)).mean() for f in found if f.label == label])
-            for sign in (1, -1)
-        ]
-        for label in (HEALTHY, DISEASED)
-    }
-    return choose_sign(*np.subtract(parts[DISEASED], parts[HEALTHY]))
+    maps = torch.from_numpy(np.stack([f.difference for f in found]))
+    return sign_by_classes(strengths(maps[:, None]), torch.tensor([f.label for f in found]))
 
 
 def choose_threshold(found: list[Finding], reading: Reading) -> tuple[np.ndarray, float | None]:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
-from descargan.maps import choose_sign, read
+from descargan.maps import sign_by_classes, strengths
 from descargan.reading import are_too_few, count_values, describe_maps
 from descargan.translator import Translator
 
@@ -72,14 +72,9 @@ def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: i
     """
     if are_too_few(dataset.classes):
         return 0
-    excess = np.zeros(2)
-    counts = torch.bincount(dataset.classes, minlength=2).tolist()
-    for batch, _, classes in translator.translate_split(dataset, batch_size):
-        both = torch.stack([read(batch.difference, sign) for sign in (1, -1)])
-        parts = both.square().mean(dim=(2, 3, 4))
-        for c, weight in ((DISEASED, 1 / counts[DISEASED]), (HEALTHY, -1 / counts[HEALTHY])):
-            excess += weight * parts.cpu()[:, classes == c].sum(dim=1).double().numpy()
-    return choose_sign(*excess.tolist())
+    split = translator.translate_split(dataset, batch_size)
+    seen = [(strengths(batch.difference).cpu(), classes) for batch, _, classes in split]
+    return sign_by_classes(*map(torch.cat, zip(*seen, strict=True)))
 
 
 def translate_examples(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from descargan import DISEASED, HEALTHY
 from descargan.images import scale_to_range
 
 Map = TypeVar("Map", Tensor, np.ndarray)
@@ -54,6 +55,18 @@ def choose_sign(brighter: float, darker: float) -> int:
         if ours > 0 and ours > MOSTLY * other:
             return sign
     return 0
+
+
+def strengths(differences: Tensor) -> Tensor:
+    """Mean squares of the brighter and the darker part of maps (B, C, H, W), (B, 2) in double."""
+    parts = torch.stack([read(differences, sign) for sign in (1, -1)], dim=1)
+    return parts.square().mean(dim=(2, 3, 4)).double()
+
+
+def sign_by_classes(of_images: Tensor, classes: Tensor) -> int:
+    """How to read difference maps, by the ``strengths`` (N, 2) and classes (N,) of images."""
+    diseased, healthy = (of_images[classes == c].mean(dim=0) for c in (DISEASED, HEALTHY))
+    return choose_sign(*(diseased - healthy).tolist())
 
 
 def deform(images: Tensor, flow: Tensor) -> Tensor:

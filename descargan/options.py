@@ -407,6 +407,12 @@ def flagged(flag: str) -> list[str]:
     return [name for name, entry in FIELDS.items() if entry.metadata[flag]]
 
 
+def is_choice(name: str, value: object) -> bool:
+    """Whether an option takes a value, as far as it has choices."""
+    choices = FIELDS[name].metadata.get("choices")
+    return choices is None or value in choices or (value is None and FIELDS[name].default is None)
+
+
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:
     """Options given as keywords of a function, as the command line would have read them.
 
@@ -421,7 +427,7 @@ def checked(keywords: Mapping[str, object]) -> dict[str, object]:
         if value is None and entry.default is None:
             values[name] = None
             continue
-        if choices is not None and value not in choices:
+        if not is_choice(name, value):
             named = ", ".join(map(repr, choices))
             raise UserError(f"{name}={value!r}: choose one of {named}")
         if isinstance(entry.default, bool) and not isinstance(value, bool):

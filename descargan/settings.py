@@ -18,6 +18,7 @@ from descargan.options import (
     Options,
     before,
     flagged,
+    is_choice,
     works_in,
 )
 
@@ -145,12 +146,11 @@ def saved_options(run: Run) -> dict[str, object]:
     """
     saved = run.read_description()["options"]
     for name, value in saved.items():
-        choices = FIELDS[name].metadata.get("choices") if name in FIELDS else None
-        if choices and value is not None and value not in choices:
+        if name in FIELDS and not is_choice(name, value):
             raise FileError(
                 f"{run.options} says --{name.replace('_', '-')} {value}, which this version does "
                 f"not have: take the one that trained it, or train anew with one of "
-                f"{', '.join(choices)}"
+                f"{', '.join(FIELDS[name].metadata['choices'])}"
             )
     return saved
 

@@ -36,7 +36,7 @@ def test_sizes():
 @pytest.mark.parametrize("translation", CHANGES)
 def test_untrained_generator_changes_next_to_nothing(translation, images):
     change = compact.Generator(translation=translation)(images, HEALTHY) - images
-    assert 0 < change.abs().mean() < 0.03
+    assert 0 < change.abs().mean() < (0.03 if translation == "layer" else 0.02)
 
 
 @pytest.mark.parametrize("translation", CHANGES)
