@@ -37,7 +37,7 @@ from descargan.device import speed_up_process
 from descargan.figures import save_figure
 from descargan.files import without_nan, write_json
 from descargan.layout import find_masks
-from descargan.maps import read, sign_by_classes, strengths
+from descargan.maps import choose_sign, read, strengths
 from descargan.masks import fit_mask, read_mask
 from descargan.names import map_names
 from descargan.options import Options
@@ -136,7 +136,7 @@ def findings(explain: Explain, dataset: ImageDataset) -> Iterator[Finding]:
 def sign_of_disease(found: list[Finding]) -> int:
     """How maps are read, by the classes of the validation images: see ``maps.choose_sign``."""
     maps = torch.from_numpy(np.stack([f.difference for f in found]))
-    return sign_by_classes(strengths(maps[:, None]), torch.tensor([f.label for f in found]))
+    return choose_sign(strengths(maps[:, None]), torch.tensor([f.label for f in found]))
 
 
 def choose_threshold(found: list[Finding], reading: Reading) -> tuple[np.ndarray, float | None]:

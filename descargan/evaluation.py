@@ -6,7 +6,7 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
-from descargan.maps import sign_by_classes, strengths
+from descargan.maps import choose_sign, strengths
 from descargan.reading import are_too_few, count_values, describe_maps
 from descargan.translator import Translator
 
@@ -67,14 +67,14 @@ def validate(
 def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> int:
     """How difference maps are to be read, by the classes of a split, without outlines.
 
-    1 or -1 where diseased images differ from healthy ones by what is brighter or darker in their
-    maps, 0 where by both: see ``maps.choose_sign``; and 0 where the images are too few to say.
+    1 or -1 where most of the diseased images differ from healthy ones by what is brighter or darker
+    in their maps, else 0: see ``maps.choose_sign``; and 0 where the images are too few to say.
     """
     if are_too_few(dataset.classes):
         return 0
     split = translator.translate_split(dataset, batch_size)
     seen = [(strengths(batch.difference).cpu(), classes) for batch, _, classes in split]
-    return sign_by_classes(*map(torch.cat, zip(*seen, strict=True)))
+    return choose_sign(*map(torch.cat, zip(*seen, strict=True)))
 
 
 def translate_examples(

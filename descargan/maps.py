@@ -18,6 +18,7 @@ from descargan.images import scale_to_range
 Map = TypeVar("Map", Tensor, np.ndarray)
 MAX_FLOW = 0.25  # where the image spans [-1, 1]
 MOSTLY = 2.0
+AGREED = 0.75
 # Brightness of what a layer consists of, above the images' [-1, 1], so that the brightest can be
 # made darker too: at 1 it cannot, far above 1 the layer is plain addition.
 ABOVE = 2.0
@@ -43,30 +44,26 @@ def read(difference: Map, sign: int) -> Map:
     return (sign * difference).clip(0) if sign else abs(difference)
 
 
-def choose_sign(brighter: float, darker: float) -> int:
-    """How to read difference maps, by how much brighter and darker they are in diseased images.
-
-    Both are mean squares of the positive and the negative part, less those of healthy images: no
-    outlines are needed. One sign alone is read where it has MOSTLY times the other's share. In
-    squares a lesion counts for more than the rest of an image, which, scaled, gets a little darker
-    by a bright one.
-    """
-    for sign, ours, other in ((1, brighter, darker), (-1, darker, brighter)):
-        if ours > 0 and ours > MOSTLY * other:
-            return sign
-    return 0
-
-
 def strengths(differences: Tensor) -> Tensor:
     """Mean squares of the brighter and the darker part of maps (B, C, H, W), (B, 2) in double."""
     parts = torch.stack([read(differences, sign) for sign in (1, -1)], dim=1)
     return parts.square().mean(dim=(2, 3, 4)).double()
 
 
-def sign_by_classes(of_images: Tensor, classes: Tensor) -> int:
-    """How to read difference maps, by the ``strengths`` (N, 2) and classes (N,) of images."""
-    diseased, healthy = (of_images[classes == c].mean(dim=0) for c in (DISEASED, HEALTHY))
-    return choose_sign(*(diseased - healthy).tolist())
+def choose_sign(of_images: Tensor, classes: Tensor) -> int:
+    """How to read difference maps, by the ``strengths`` (N, 2) and classes (N,) of their images.
+
+    One sign alone is read where AGREED of the diseased images have MOSTLY times as much of it as of
+    the other, beyond what healthy images have: no outlines are needed. Each image has one vote, as
+    a disease that darkens some and brightens others may do one of it more strongly. In squares a
+    lesion counts for more than the rest of an image, which, scaled, gets a little darker by a
+    bright one.
+    """
+    excess = of_images[classes == DISEASED] - of_images[classes == HEALTHY].mean(dim=0)
+    for sign, ours, other in ((1, *excess.T), (-1, *excess.flip(1).T)):
+        if ((ours > 0) & (ours > MOSTLY * other)).double().mean() >= AGREED:
+            return sign
+    return 0
 
 
 def deform(images: Tensor, flow: Tensor) -> Tensor:

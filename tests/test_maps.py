@@ -86,19 +86,19 @@ def test_maps_are_read_by_one_sign_or_both(make):
 
 
 @pytest.mark.parametrize(
-    ("brighter", "darker", "sign"),
+    ("diseased", "sign"),
     [
-        (0.4, 0.1, 1),
-        (0.1, 0.4, -1),
-        (0.2, 0.1, 0),
-        (0.1, 0.2, 0),
-        (0.4, -0.1, 1),
-        (-0.1, -0.1, 0),
-        (0.0, 0.0, 0),
+        ([[0.4, 0.1]] * 4, 1),
+        ([[0.1, 0.4]] * 4, -1),
+        ([[0.2, 0.15]] * 4, 0),
+        ([[0.05, 0.02]] * 4, 0),  # no more of either than in healthy images
+        ([[0.4, 0.1]] * 3 + [[0.1, 0.4]], 1),
+        ([[0.4, 0.1]] * 2 + [[0.1, 9.0]] * 2, 0),
     ],
 )
-def test_the_sign_is_that_which_diseased_maps_have_mostly(brighter, darker, sign):
-    assert maps.choose_sign(brighter, darker) == sign
+def test_the_sign_is_that_of_three_in_four_diseased_images(diseased, sign):
+    of_images = torch.tensor([[0.1, 0.05], [0.1, 0.07], *diseased]).double()
+    assert maps.choose_sign(of_images, torch.tensor([0, 0] + [1] * 4)) == sign
 
 
 def test_the_difference_of_a_change_is_not_rescaled():
