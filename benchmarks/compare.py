@@ -37,12 +37,12 @@ from descargan.device import speed_up_process
 from descargan.figures import save_figure
 from descargan.files import without_nan, write_json
 from descargan.layout import find_masks
-from descargan.maps import choose_sign, read, strengths
+from descargan.maps import choose_sign, strengths
 from descargan.masks import fit_mask, read_mask
 from descargan.names import map_names
 from descargan.options import Options
 from descargan.others import choose_thresholds
-from descargan.reading import Reading
+from descargan.reading import SMOOTHING, Reading
 from descargan.scores import Finding, Thresholds
 from descargan.settings import settle
 
@@ -110,7 +110,7 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     torch.manual_seed(0)
     validation, dataset = (ImageDataset.open(options, split) for split in ("validate", "test"))
     found = list(findings(explain, validation))
-    reading = Reading(None, sign=sign_of_disease(found))
+    reading = Reading(None, sign=sign_of_disease(found), smoothing=SMOOTHING)
     levels, validated = choose_threshold(found, reading)
     method = testing.Method(partial(findings, explain), levels, in_unit=False)
     results = folder / "results" / "test"
@@ -235,8 +235,9 @@ def score_map(runs: list[Path], file: str) -> np.ndarray | None:
     """The score map of the first run of a method; None where it has none."""
     if not runs:
         return None
-    sign = json.loads((runs[0] / "metrics.json").read_text())["sign_of_disease"]
-    return read(np.load(runs[0] / "difference_maps" / file), sign)
+    how = json.loads((runs[0] / "metrics.json").read_text())
+    reading = Reading(None, "", how["sign_of_disease"], how["smoothing_of_score_map"])
+    return reading.score_map(np.load(runs[0] / "difference_maps" / file))
 
 
 def named_folder(text: str) -> tuple[str, Path]:

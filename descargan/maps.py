@@ -4,13 +4,16 @@ A kind owns no module, so that the names of the weights do not depend on it. A n
 of :data:`MAP_KINDS`, and its name in ``options.TRANSLATIONS``.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from descargan import DISEASED, HEALTHY
 from descargan.images import scale_to_range
@@ -42,6 +45,20 @@ def read(difference: Map, sign: int) -> Map:
     ``sign``: 1 where disease brightens, -1 where it darkens, 0 where it does either.
     """
     return (sign * difference).clip(0) if sign else abs(difference)
+
+
+def smooth(scores: Map, share: float) -> Map:
+    """Score maps, tensor (B, 1, S, S) or array (..., H, W), blurred by a Gaussian.
+
+    Its standard deviation is a ``share`` of the larger side; none of it reaches beyond three.
+    """
+    if not share:
+        return scores
+    deviation = share * max(scores.shape[-2:])
+    radius = math.ceil(3 * deviation)
+    if isinstance(scores, Tensor):
+        return gaussian_blur(scores, 2 * radius + 1, deviation)
+    return gaussian_filter(scores, deviation, mode="mirror", radius=radius, axes=(-2, -1))
 
 
 def strengths(differences: Tensor) -> Tensor:

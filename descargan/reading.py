@@ -16,9 +16,12 @@ import numpy as np
 from descargan import metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
-from descargan.maps import read
+from descargan.maps import Map, read, smooth
 from descargan.options import Options
 
+# Of score maps whose sign is chosen, as a share of the side: the deviation of a Gaussian. Ragged
+# outlines and single pixels are no disease.
+SMOOTHING = 0.01
 RANGE = 2.0  # of an image in [-1, 1]
 QUANTILE = 0.995  # of the score map, over all pixels of healthy images
 LEAST = 0.05 * RANGE
@@ -29,18 +32,20 @@ SAMPLES = 200  # of the bootstrap, after every epoch
 
 
 class Reading(NamedTuple):
-    """The threshold of the score map, or None and the sentence that says why; and its sign.
+    """The threshold of the score map, or None and the sentence that says why; and what that is.
 
     ``sign`` 1: the brighter part of the difference map is the score map, -1: the darker, 0: both.
+    It is smoothed by ``smoothing``, a share of the side; the difference map never is.
     """
 
     threshold: float | None
     reason: str = ""
     sign: int = 0
+    smoothing: float = 0.0
 
-    def score_map(self, difference: np.ndarray) -> np.ndarray:
-        """How much speaks for disease at each pixel of difference maps."""
-        return read(difference, self.sign)
+    def score_map(self, difference: Map) -> Map:
+        """How much speaks for disease at each pixel of difference maps, tensor or array."""
+        return smooth(read(difference, self.sign), self.smoothing)
 
     def mask(self, difference: np.ndarray) -> np.ndarray | None:
         """Where a difference map's score map is over the threshold; None without a threshold."""
@@ -80,10 +85,14 @@ def are_too_few(labels: Sequence[int]) -> bool:
     return bool(np.bincount(labels, minlength=2).min() < FEWEST)
 
 
-def keep_reading(path: Path, which: str, values: dict[str, float], sign: int) -> None:
-    """Write the numbers of :func:`describe_maps`, and the sign, for "last" or "best" weights."""
+def keep_reading(path: Path, which: str, values: dict[str, float], reading: Reading) -> None:
+    """Write the numbers of :func:`describe_maps`, and how maps were read for them.
+
+    ``which``: "last" or "best" weights.
+    """
     known = read_json(path)
-    known[which] = {**{name: values[name] for name in NUMBERS}, "sign": sign}
+    how = {"sign": reading.sign, "smoothing": reading.smoothing}
+    known[which] = {**{name: values[name] for name in NUMBERS}, **how}
     write_json(path, without_nan(known))
 
 
@@ -91,7 +100,7 @@ def reading_of(options: Options) -> Reading:
     """How a test or a prediction reads maps: as ``--threshold`` says, or as its run has stored."""
     reading = read_reading(Run(options.save_dir, options.dataset).reading, options.weights)
     if options.threshold is not None:
-        return Reading(options.threshold, sign=reading.sign)
+        return reading._replace(threshold=options.threshold, reason="")
     return reading
 
 
@@ -101,13 +110,13 @@ def read_reading(path: Path, which: str) -> Reading:
     if stored is None:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
-    sign = stored.get("sign", 0)
+    how = {"sign": stored.get("sign", 0), "smoothing": stored.get("smoothing", 0.0)}
     if low is None:
         return Reading(
             None,
             f"too few validation images to judge, fewer than {FEWEST} of a class, so there are no "
             "masks: prepare more, or set a --threshold",
-            sign,
+            **how,
         )
     if low <= 0.5:
         return Reading(
@@ -115,6 +124,6 @@ def read_reading(path: Path, which: str) -> Reading:
             "nothing found: on the validation images the anomaly score does not tell diseased "
             f"from healthy (95 % interval of its AUROC: {low:.2f} to {high:.2f}), so there are no "
             "masks",
-            sign,
+            **how,
         )
-    return Reading(stored["threshold"], sign=sign)
+    return Reading(stored["threshold"], **how)

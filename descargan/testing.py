@@ -228,6 +228,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
         "sign_of_disease": thresholds.reading.sign,
+        "smoothing_of_score_map": thresholds.reading.smoothing,
     }
 
 

@@ -43,7 +43,7 @@ from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json
 from descargan.progress import Bar, progress_bar
-from descargan.reading import Reading, keep_reading
+from descargan.reading import SMOOTHING, Reading, keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
 from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
@@ -173,14 +173,14 @@ class Training:
         if self.method.signed:
             batch_size = options.batch_size
             sign = sign_of_disease(translator, self.validation, batch_size)
-            translator.reading = Reading(None, sign=sign)
+            translator.reading = Reading(None, sign=sign, smoothing=SMOOTHING)
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
-        keep_reading(self.run.reading, "last", values, translator.reading.sign)
+        keep_reading(self.run.reading, "last", values, translator.reading)
         if state.iteration and values["choice"] > before:
             self.run.save_best(*state.weights())
-            keep_reading(self.run.reading, "best", values, translator.reading.sign)
+            keep_reading(self.run.reading, "best", values, translator.reading)
         columns = translate_examples(translator, self.examples)
         keep_examples(self.run, columns, state.iteration / self.per_epoch)
         self.dashboard.show_examples(columns)

@@ -22,7 +22,7 @@ from descargan.images import unfit
 from descargan.layers import evaluating
 from descargan.layout import find_files
 from descargan.likeness import Likeness, read_likeness
-from descargan.maps import read, upsample
+from descargan.maps import upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
 from descargan.reading import Reading, reading_of
@@ -47,12 +47,12 @@ class Translations(NamedTuple):
     difference: Tensor  # the difference map, of the map kind: n(image) - n(pseudo-healthy image)
     probability: Tensor  # of disease, by the classifier (B,)
     flow: Tensor | None  # (B, 2, H, W), (x, y) where the image spans [-1, 1], if tissue is moved
-    sign: int = 0  # how the difference map is read, see maps.read
+    reading: Reading = Reading(None)  # how the difference map is read
 
     @property
     def score_map(self) -> Tensor:
-        """How much speaks for disease (B, 1, H, W): |difference map|, or its part of one sign."""
-        return read(self.difference, self.sign)
+        """How much speaks for disease (B, 1, H, W), see ``Reading.score_map``."""
+        return self.reading.score_map(self.difference)
 
     @property
     def score(self) -> Tensor:
@@ -164,7 +164,7 @@ class Translator:
         healthy, flow = self.into(images, HEALTHY)
         probability = self.classify(images)
         difference = kind.difference(images, healthy)
-        return Translations(images, healthy, difference, probability, flow, self.reading.sign)
+        return Translations(images, healthy, difference, probability, flow, self.reading)
 
     def into(self, images: Tensor, target: Tensor | int) -> tuple[Tensor, Tensor | None]:
         """Translations (B, 1, S, S) into a class, or each into its own, and the flow.

@@ -8,6 +8,7 @@ import pytest
 from descargan.errors import UserError
 from descargan.options import Options
 from descargan.reading import (
+    Reading,
     count_values,
     describe_maps,
     healthy_threshold,
@@ -37,16 +38,17 @@ def values(scores):
 
 def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path):
     path = tmp_path / "reading.json"
-    keep_reading(path, "last", values([0.1] * 10 + [0.2] * 10), 0)
-    keep_reading(path, "best", {**values([0.1] * 10 + [0.2] * 10), "threshold": 0.7}, 1)
+    found = values([0.1] * 10 + [0.2] * 10)
+    keep_reading(path, "last", found, Reading(None))
+    keep_reading(path, "best", {**found, "threshold": 0.7}, Reading(None, "", 1, 0.01))
     assert read_reading(path, "last").threshold == pytest.approx(0.3, abs=2e-3)
-    assert read_reading(path, "best") == (0.7, "", 1)
+    assert read_reading(path, "best") == (0.7, "", 1, 0.01)
 
 
 @pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10, [0.2] * 10 + [0.1] * 10])
 def test_a_score_that_tells_no_classes_apart_means_that_nothing_was_found(tmp_path, scores):
-    keep_reading(tmp_path / "reading.json", "last", values(scores), 0)
-    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
+    keep_reading(tmp_path / "reading.json", "last", values(scores), Reading(None))
+    threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert reason.startswith("nothing found")
 
@@ -56,17 +58,17 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     """However well they are told apart: an interval that one pair spans is none."""
     labels, scores = [0] * counts[0] + [1] * counts[1], [0.1] * counts[0] + [0.2] * counts[1]
     found = describe_maps(count_values(np.full((8, 8), 0.3)), labels, scores)
-    keep_reading(tmp_path / "reading.json", "last", found, 0)
+    keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
     stored = json.loads((tmp_path / "reading.json").read_text())["last"]
     assert stored["auroc_anomaly"] == 1
     assert stored["auroc_anomaly_low"] is stored["auroc_anomaly_high"] is None
-    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
+    threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert reason.startswith("too few validation images to judge")
 
 
 def test_weights_without_a_threshold_have_none(tmp_path):
-    threshold, reason, _ = read_reading(tmp_path / "reading.json", "last")
+    threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert "no threshold is stored" in reason
 
