@@ -115,7 +115,8 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     method = testing.Method(partial(findings, explain), levels, in_unit=False)
     results = folder / "results" / "test"
     seen = testing.look_at(method, dataset, results, Thresholds(validated, reading))
-    about = {"sign_of_disease": reading.sign, "dice_threshold_chosen_on_validation": validated}
+    about = {"sign_of_disease": reading.sign, "smoothing_of_score_map": reading.smoothing}
+    about["dice_threshold_chosen_on_validation"] = validated
     measured = testing.measure(dataset, seen, [])
     write_json(results / "metrics.json", without_nan({**about, **measured}))
 
