@@ -19,8 +19,8 @@ from descargan.files import read_json, without_nan, write_json
 from descargan.maps import Map, read, smooth
 from descargan.options import Options
 
-# Of score maps whose sign is chosen, as a share of the side: the deviation of a Gaussian. Ragged
-# outlines and single pixels are no disease.
+# Of score maps of brightness, as a share of the side: the deviation of a Gaussian. Ragged outlines
+# and single pixels are no disease.
 SMOOTHING = 0.01
 RANGE = 2.0  # of an image in [-1, 1]
 QUANTILE = 0.995  # of the score map, over all pixels of healthy images

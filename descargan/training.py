@@ -173,7 +173,9 @@ class Training:
         if self.method.signed:
             batch_size = options.batch_size
             sign = sign_of_disease(translator, self.validation, batch_size)
-            translator.reading = Reading(None, sign=sign, smoothing=SMOOTHING)
+            # Not where tissue moves: edges in those maps are as thin as outlines are ragged.
+            smoothing = 0.0 if state.averaged.kind.flow else SMOOTHING
+            translator.reading = Reading(None, sign=sign, smoothing=smoothing)
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)

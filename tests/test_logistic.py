@@ -256,3 +256,12 @@ def test_a_test_with_other_networks_is_refused(trained_fast, synthetic):
 def test_a_whole_image_is_refused(synthetic, tmp_path):
     result = program(*run(tmp_path / "run", synthetic, "--translation", "image"))
     assert_refused(result, "--translation image")
+
+
+def test_maps_of_brightness_are_read_smoothed(trained_fast):
+    assert Translator.load(trained_fast).reading.smoothing == 0.01
+
+
+def test_maps_of_what_moves_are_read_as_they_are(short, synthetic, tmp_path):
+    succeed(*run(tmp_path, synthetic, "--epochs", 1, "--translation", "combined"))
+    assert Translator.load(tmp_path).reading.smoothing == 0
