@@ -25,12 +25,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from skimage.measure import label
 from torch import Tensor
 
 from benchmarks.baselines import Budget, Explain, Explanation, Training
 from benchmarks.baselines.trivial import TRIVIAL
 from benchmarks.runs import COLUMNS, cell, header, parse, row, train_and_test, value_of
-from descargan import metrics, testing
+from descargan import HEALTHY, metrics, testing
 from descargan.cli import Parser, positive, run
 from descargan.data import ImageDataset, evenly_spread
 from descargan.device import speed_up_process
@@ -63,6 +64,7 @@ BASELINES = {
 BOUND = {"upper_bound": "U-Net trained with outlines"}
 TITLES = {**RECIPES, **BASELINES, **{name: f"{name}, no network" for name in TRIVIAL}, **BOUND}
 SHOWN = 2  # images of a data set in the figure
+BLOB = 10  # pixels, connected
 
 
 def options_of(root: Path, size: int) -> Options:
@@ -179,17 +181,40 @@ def runs_of(out: Path, data: str, method: str) -> list[Path]:
     return [path.parent for path in found]
 
 
-def print_table(out: Path, data: list[str], methods: list[str]) -> None:
+def print_table(out: Path, data: dict[str, Options], methods: list[str]) -> None:
     """Each method on each data set: the mean over its seeds, smallest and largest."""
-    print(header(["data", "method", "seeds", "minutes", *COLUMNS.values()]))
-    for name in data:
+    titles = [*COLUMNS.values(), f"healthy images with a blob of {BLOB} pixels"]
+    print(header(["data", "method", "seeds", "minutes", *titles]))
+    for name, options in data.items():
+        files = healthy_files(options)
         for method in methods:
             folders = runs_of(out, name, method)
             if not folders:
                 continue
             seeds = [json.loads((f / "metrics.json").read_text())["metrics"] for f in folders]
             cells = [cell([value_of(s, column) for s in seeds]) for column in COLUMNS]
+            cells.append(cell([share_with_blob(folder, files) for folder in folders]))
             print(row([name, TITLES[method], len(seeds), minutes_of(folders), *cells]))
+
+
+def healthy_files(options: Options) -> list[str]:
+    """The names of the difference maps of the healthy test images."""
+    dataset = ImageDataset.open(options, "test")
+    named = zip(map_names(testing.names_of(dataset)), dataset.classes, strict=True)
+    return [name for name, c in named if c == HEALTHY]
+
+
+def share_with_blob(results: Path, files: list[str]) -> float | None:
+    """Of the maps that are named, how many are over the threshold of validation in one place.
+
+    None where the validation split had no outlines to choose a threshold by.
+    """
+    said = json.loads((results / "metrics.json").read_text())
+    threshold = said["dice_threshold_chosen_on_validation"]
+    if threshold is None:
+        return None
+    found = [label(score_map([results], file) > threshold) for file in files]
+    return float(np.mean([np.bincount(x.ravel())[1:].max(initial=0) >= BLOB for x in found]))
 
 
 def minutes_of(results: list[Path]) -> str:
@@ -270,7 +295,7 @@ def main() -> None:
     data = {name: options_of(root, chosen.image_size) for name, root in chosen.data}
     chosen.methods = sorted(chosen.methods, key=list(TITLES).index)
     run_missing(data, chosen, budget, extra)
-    print_table(chosen.out, list(data), chosen.methods)
+    print_table(chosen.out, data, chosen.methods)
     if chosen.figure:
         draw(chosen.out, data, chosen.methods, chosen.figure)
         print(f"figure: {chosen.figure}")

@@ -207,3 +207,23 @@ def test_a_folder_that_does_not_exist_is_named(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["compare", "--data", "brain=nowhere"])
     assert cli.run(compare.main) == 2
     assert "brain=nowhere" in capsys.readouterr().err
+
+
+def test_healthy_images_count_that_have_a_blob_over_the_threshold(tmp_path):
+    said = {"sign_of_disease": 1, "smoothing_of_score_map": 0.0}
+    (tmp_path / "difference_maps").mkdir()
+    files = {
+        "blob": np.s_[2:4, 2:7],
+        "line": np.s_[2, 2:11],
+        "dark": np.s_[:, :],
+        "none": np.s_[:0],
+    }
+    for name, place in files.items():
+        array = np.zeros((16, 16))
+        array[place] = -1 if name == "dark" else 0.5
+        np.save(tmp_path / "difference_maps" / f"{name}.npy", array)
+    names = [f"{name}.npy" for name in files]
+    for threshold, share in ((0.4, 0.25), (0.6, 0), (None, None)):
+        said["dice_threshold_chosen_on_validation"] = threshold
+        (tmp_path / "metrics.json").write_text(json.dumps(said))
+        assert compare.share_with_blob(tmp_path, names) == share
