@@ -25,16 +25,15 @@ OF_CLASSES = (
 )
 
 
-def verdict(found: dict, counts: Mapping[str, int]) -> str:
+def verdict(found: dict) -> str:
     """What a test shows, in a sentence without its full stop.
 
-    ``found``: what :func:`descargan.testing.measure` gives; ``counts``: the number of images of
-    each class. Where patients have several, theirs is what counts: images of one are alike.
+    ``found``: what :func:`descargan.testing.measure` gives. Where patients have several images,
+    patients are what counts: images of one are alike.
     """
-    counts = found.get("patients", counts)
-    few = [f"{number} {name}" for name, number in counts.items() if number < FEWEST]
+    what = found["intervals_over"]
+    few = [f"{number} {name}" for name, number in found[what].items() if number < FEWEST]
     if few:
-        what = "patients" if "patients" in found else "images"
         return f"too few test {what} to judge: {' and '.join(few)}, fewer than {FEWEST}"
     measured, trivial = found["metrics"], found["trivial_maps"]
     if trivial and measured["pixel_auprc"]["n"] >= FEWEST:

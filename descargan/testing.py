@@ -130,12 +130,12 @@ def conclude(
     print_table(table)
     print(f"95 % intervals over {found['intervals_over']}")
     print_confusion(seen.rows)
-    concluded = verdict(found, about["images"])
+    concluded = verdict(found)
     print(concluded)
     notes = [thresholds.reading.reason] if thresholds.reading.reason else []
     for note in notes:
         print(note)
-    counts = ", ".join(f"{n} {name}" for name, n in about["images"].items())
+    counts = ", ".join(f"{n} {name}" for name, n in found["images"].items())
     said = Said(concluded, f"{len(seen.rows)} images ({counts})", notes)
     method = "these networks" if options.maps is None else printable(options.maps)
     measured = Measured(tables(found, method), report_rows(entries), roc)
@@ -182,16 +182,17 @@ def measure(dataset: ImageDataset, seen: Seen, others: list[Row]) -> dict[str, A
     """The "metrics" of the maps, and what stands beside them.
 
     That are "trivial_maps" where there is a truth, and "differences" from ``others``, if any.
-    Intervals are over patients where some have several images, as far as the data set says, and
-    "patients" is how many each class has; else over images ("intervals_over"). The rows get their
+    Intervals are over patients where some have several images, as far as the data set says, else
+    over "images" ("intervals_over"); both entries are how many each class has. The rows get their
     Dice at the threshold that is best for all.
     """
     patients = read_patients(dataset.root, dataset.paths)
     several = len(set(patients)) < len(patients)  # images of a patient, else nothing to draw by
     groups = np.array(patients) if several else None
     found = {"intervals_over": "images" if groups is None else "patients"}
+    of_class = {name: dataset.classes == c for c, name in enumerate(CLASS_NAMES)}
+    found["images"] = {name: int(which.sum()) for name, which in of_class.items()}
     if several:
-        of_class = {name: dataset.classes == c for c, name in enumerate(CLASS_NAMES)}
         found["patients"] = {name: len({*groups[which]}) for name, which in of_class.items()}
     located = list(seen.curves)
     if located:
@@ -224,7 +225,6 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "dataset": options.dataset,
         "weights": str(options.maps or options.save_dir),
         "dataset_fingerprint": dataset.fingerprint(),
-        "images": {name: int((dataset.classes == c).sum()) for c, name in enumerate(CLASS_NAMES)},
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
         "sign_of_disease": thresholds.reading.sign,

@@ -4,7 +4,7 @@ import pytest
 
 from descargan.conclusions import tables, verdict
 
-COUNTS = {"healthy": 50, "diseased": 50}
+COUNTS = {"intervals_over": "images", "images": {"healthy": 50, "diseased": 50}}
 
 
 def entry(value: float, low: float, high: float, n: int = 50) -> dict:
@@ -15,7 +15,7 @@ def found(auprc: dict, *trivial: float, area: dict | None = None) -> dict:
     names = ("intensity", "smoothed intensity", "centre")
     maps = {name: of_map(entry(t, t, t)) for name, t in zip(names, trivial, strict=False)}
     area = area or entry(0.9, 0.8, 1.0)
-    return {"metrics": {**of_map(auprc), "auroc_anomaly": area}, "trivial_maps": maps}
+    return {**COUNTS, "metrics": {**of_map(auprc), "auroc_anomaly": area}, "trivial_maps": maps}
 
 
 def of_map(auprc: dict) -> dict:
@@ -31,7 +31,7 @@ def of_map(auprc: dict) -> dict:
     ],
 )
 def test_maps_are_held_against_the_best_of_those_that_need_no_network(interval, said):
-    sentence = verdict(found(entry(*interval), 0.3, 0.6, 0.1), COUNTS)
+    sentence = verdict(found(entry(*interval), 0.3, 0.6, 0.1))
     assert sentence.startswith(said)
     assert "smoothed intensity: 0.600" in sentence
     assert "95 % interval {:.3f} to {:.3f}".format(*interval[1:]) in sentence
@@ -46,22 +46,24 @@ def test_maps_are_held_against_the_best_of_those_that_need_no_network(interval, 
     ],
 )
 def test_without_outlines_the_classes_say_whether_anything_was_found(area, said):
-    assert verdict(found(entry(0.7, 0.6, 0.8), area=area), COUNTS).startswith(said)
+    assert verdict(found(entry(0.7, 0.6, 0.8), area=area)).startswith(said)
 
 
 def test_of_few_outlined_images_the_classes_speak():
-    sentence = verdict(found(entry(0.9, 0.8, 1.0, n=9), 0.3), COUNTS)
+    sentence = verdict(found(entry(0.9, 0.8, 1.0, n=9), 0.3))
     assert sentence.startswith("the maps tell diseased")
 
 
 def test_of_few_images_nothing_is_said():
-    sentence = verdict(found(entry(0.9, 0.8, 1.0), 0.3), {"healthy": 1, "diseased": 30})
+    few = {**found(entry(0.9, 0.8, 1.0), 0.3), "images": {"healthy": 1, "diseased": 30}}
+    sentence = verdict(few)
     assert sentence == "too few test images to judge: 1 healthy, fewer than 10"
 
 
 def test_many_images_of_few_patients_are_few():
     few = {**found(entry(0.9, 0.8, 1.0), 0.3), "patients": {"healthy": 12, "diseased": 4}}
-    assert verdict(few, COUNTS) == "too few test patients to judge: 4 diseased, fewer than 10"
+    few["intervals_over"] = "patients"
+    assert verdict(few) == "too few test patients to judge: 4 diseased, fewer than 10"
 
 
 def test_the_tables_hold_the_method_beside_the_trivial_maps():
