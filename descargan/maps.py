@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from descargan import DISEASED, HEALTHY
 from descargan.images import scale_to_range
@@ -48,16 +47,16 @@ def read(difference: Map, sign: int) -> Map:
 
 
 def smooth(scores: Map, share: float) -> Map:
-    """Score maps, tensor (B, 1, S, S) or array (..., H, W), blurred by a Gaussian.
+    """Score maps (..., H, W), tensor or array, blurred by a Gaussian.
 
     Its standard deviation is a ``share`` of the larger side; none of it reaches beyond three.
     """
     if not share:
         return scores
+    if isinstance(scores, Tensor):
+        return torch.from_numpy(smooth(scores.cpu().numpy(), share)).to(scores.device)
     deviation = share * max(scores.shape[-2:])
     radius = math.ceil(3 * deviation)
-    if isinstance(scores, Tensor):
-        return gaussian_blur(scores, 2 * radius + 1, deviation)
     return gaussian_filter(scores, deviation, mode="mirror", radius=radius, axes=(-2, -1))
 
 
