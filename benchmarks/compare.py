@@ -262,7 +262,7 @@ def score_map(runs: list[Path], file: str) -> np.ndarray | None:
     if not runs:
         return None
     how = json.loads((runs[0] / "metrics.json").read_text())
-    reading = Reading(None, "", how["sign_of_disease"], how["smoothing_of_score_map"])
+    reading = Reading(None, "", how["sign_of_disease"], how.get("smoothing_of_score_map", 0.0))
     return reading.score_map(np.load(runs[0] / "difference_maps" / file))
 
 
