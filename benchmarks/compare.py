@@ -209,11 +209,11 @@ def share_with_blob(results: Path, files: list[str]) -> float | None:
 
     None where the validation split had no outlines to choose a threshold by.
     """
-    said = json.loads((results / "metrics.json").read_text())
-    threshold = said["dice_threshold_chosen_on_validation"]
-    if threshold is None:
+    reading = reading_of_test(results)
+    if reading.threshold is None:
         return None
-    found = [label(score_map([results], file) > threshold) for file in files]
+    maps = (np.load(results / "difference_maps" / file) for file in files)
+    found = [label(reading.mask(difference)) for difference in maps]
     return float(np.mean([np.bincount(x.ravel())[1:].max(initial=0) >= BLOB for x in found]))
 
 
@@ -257,13 +257,19 @@ def colours_of(columns: int) -> list[str]:
     return ["gray", "gray", *["inferno"] * (columns - 2)]
 
 
+def reading_of_test(results: Path) -> Reading:
+    """How a test read its maps, with the threshold that it chose on the validation split."""
+    said = json.loads((results / "metrics.json").read_text())
+    threshold = said["dice_threshold_chosen_on_validation"]
+    smoothing = said.get("smoothing_of_score_map", 0.0)  # of runs from before there was any
+    return Reading(threshold, sign=said["sign_of_disease"], smoothing=smoothing)
+
+
 def score_map(runs: list[Path], file: str) -> np.ndarray | None:
     """The score map of the first run of a method; None where it has none."""
     if not runs:
         return None
-    how = json.loads((runs[0] / "metrics.json").read_text())
-    reading = Reading(None, "", how["sign_of_disease"], how.get("smoothing_of_score_map", 0.0))
-    return reading.score_map(np.load(runs[0] / "difference_maps" / file))
+    return reading_of_test(runs[0]).score_map(np.load(runs[0] / "difference_maps" / file))
 
 
 def named_folder(text: str) -> tuple[str, Path]:
