@@ -13,6 +13,7 @@ import torch
 from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process, largest
 from descargan.files import write_json
+from descargan.maps import MAP_KINDS
 from descargan.options import Options
 from descargan.training import TrainingResult, train
 
@@ -42,6 +43,8 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
     if process.is_first:
         reached = ", ".join(f"{kind} {score:.3f}" for kind, score in scores.items())
         print(f"--translation {best} suits these images best ({reached}): it goes on to the end")
+        if MAP_KINDS[best].flow:
+            print("if the disease moves tissue and adds nothing, --recipe deformation is surer")
         take_over(run.candidate(best), run)
         write_json(run.choice, {"translation": best, "scores": scores})
     largest(0, device, process)  # the others wait until it has moved

@@ -16,7 +16,7 @@ from descargan.files import available_cores
 from descargan.kinds import AXES, KINDS, SCALINGS
 
 # The keys of maps.MAP_KINDS: --help shows them without importing PyTorch.
-TRANSLATIONS = ("image", "additive", "deformation", "layer", "combined")
+TRANSLATIONS = ("image", "additive", "deformation", "fine-deformation", "layer", "combined")
 
 
 MODES = ("train", "test", "predict")

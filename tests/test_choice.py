@@ -43,6 +43,7 @@ def test_the_better_kind_goes_on_and_is_recorded(short, synthetic, tmp_path, mon
     reach(monkeypatch, {"layer": 0.2, "combined": 0.6})
     printed = succeed(*arguments(tmp_path, synthetic), "--epochs", 2).stdout
     assert "--translation combined suits these images best (layer 0.200, combined 0.600)" in printed
+    assert "--recipe deformation is surer" in printed
     chosen = json.loads((tmp_path / "choice_synthetic.json").read_text())
     assert chosen == {"translation": "combined", "scores": {"layer": 0.2, "combined": 0.6}}
     run = Run(tmp_path, "Synthetic")
@@ -56,7 +57,8 @@ def test_the_weights_are_those_of_a_training_that_names_the_kind(
     short, synthetic, tmp_path, monkeypatch
 ):
     reach(monkeypatch, {"layer": 0.6, "combined": 0.2})
-    succeed(*arguments(tmp_path / "auto", synthetic), "--epochs", 2)
+    printed = succeed(*arguments(tmp_path / "auto", synthetic), "--epochs", 2).stdout
+    assert "--recipe deformation" not in printed
     named = [*arguments(tmp_path / "named", synthetic), "--translation", "layer"]
     succeed(*named, "--epochs", 2)
     chosen, expected = (

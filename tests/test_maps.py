@@ -49,6 +49,17 @@ def test_a_deformation_samples_elsewhere():
     torch.testing.assert_close(moved[..., 10:50], ramp[..., 10:50] + 0.1)
 
 
+def test_a_fine_deformation_moves_edges_without_blurring_them():
+    """A line of one pixel, moved by half of one: bilinearly it is two of half its contrast."""
+    line = -torch.ones(1, 1, 64, 64)
+    line[..., 32] = 1.0
+    half = torch.cat([torch.full((1, 1, 32, 32), 1 / 63), torch.zeros(1, 1, 32, 32)], dim=1)
+    drawn = torch.atanh(half / maps.MAX_FLOW)
+    fine, coarse = (MAP_KINDS[k].apply(line, drawn) for k in ("fine-deformation", "deformation"))
+    assert coarse[0, 0, 32].max().item() == pytest.approx(0.0, abs=1e-5)
+    assert fine[0, 0, 32].max().item() == pytest.approx(0.1875, abs=1e-5)  # of a cubic, a = -0.75
+
+
 def test_the_amount_of_a_deformation_is_how_far_it_moves():
     """0.15 and 0.2 of 0.25 are 0.6 and 0.8: the largest in length."""
     amount = MAP_KINDS["deformation"].amount(torch.zeros(1, 1, 65, 65), flow(0.15, 0.2))
