@@ -14,7 +14,7 @@ DEMO = demo
 # ellipses that shrink; the new ones learn of fluid in an ellipse, which is found soonest.
 DEMO_SIZES = --image-size 64 --validate 50 --test 100
 DEMO_TRAINING = --recipe fast --translation layer --epochs 4 --image-size 64
-DEMO_MINUTES = 10
+DEMO_MINUTES = 6
 
 .PHONY: demo greeting test lint format clean
 .DELETE_ON_ERROR:
