@@ -16,7 +16,6 @@ from descargan.device import autocast
 from descargan.options import Options
 from descargan.steps import Batch, Terms, TrainingState, apply_gradients
 
-CRITIC_ALONE = 300  # iterations: an untrained change is nothing, so there are no fakes yet
 WARM_UP = 50  # iterations: the first gradients are so large that Adam remembers them for hundreds
 PENALTY_EVERY = 8  # iterations, as it is the dearest term
 # Share of the critics' weight in the generator's loss where nothing moves: see moves().
@@ -26,10 +25,12 @@ STILL = 0.3
 def logistic_step(state: TrainingState, batch: Batch, options: Options) -> Terms:
     """One iteration: the critic's step and, after the first ones, the generator's after it.
 
+    Until then there are no fakes, as an untrained change is nothing.
+
     ``state.iteration`` counts this one. Returns the loss terms, unweighted, the totals and the
     norms of the gradients.
     """
-    alone = state.iteration <= CRITIC_ALONE
+    alone = state.iteration <= options.critic_alone
     # With dropout, a classifier of some seeds stays at chance for all of that time.
     state.discriminator.network.train(not alone)
     if alone:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from descargan.data import balanced_batches, shuffled_batches
-from descargan.logistic import CRITIC_ALONE, WARM_UP, logistic_step
+from descargan.logistic import WARM_UP, logistic_step
 from descargan.options import Options
 from descargan.steps import Batch, Terms, TrainingState, wasserstein_step
 
@@ -20,13 +20,10 @@ class Method(NamedTuple):
     batches: Callable[[Tensor, int, int, int], list[Tensor]]
     # Whether maps may be read by one sign: the paper's are by both.
     signed: bool
-    alone: int = 0  # iterations before the generator's first
     warm_up: int = 0  # iterations in which the learning rate rises to its value
 
 
 METHODS = {
     "paper": Method(wasserstein_step, shuffled_batches, signed=False),
-    "compact": Method(
-        logistic_step, balanced_batches, signed=True, alone=CRITIC_ALONE, warm_up=WARM_UP
-    ),
+    "compact": Method(logistic_step, balanced_batches, signed=True, warm_up=WARM_UP),
 }

@@ -249,6 +249,9 @@ class Options:
         10.0, "largest norm of the gradient of each network (default: 10)", type=positive
     )
     critic_steps: int = whole(5, "steps of the critic for one of the generator (default: 5)")
+    critic_alone: int = whole(
+        0, "iterations at the beginning without the generator (default: 0)", type=natural
+    )
     noise: float = number(
         0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)", type=weight
     )
@@ -356,6 +359,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "augment": True,
         "batch_size": 20,
         "critic_steps": 1,
+        "critic_alone": 300,
         "noise": 0.0,
         "critic_class": 1.0,
         "critic_adversarial": 1.0,

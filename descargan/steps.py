@@ -146,7 +146,13 @@ class Batch:
 
 
 def wasserstein_step(state: TrainingState, batch: Batch, options: Options) -> Terms:
-    """One iteration of the paper's: every ``critic_steps``-th is the generator's, too."""
+    """One iteration of the paper's: every ``critic_steps``-th is the generator's, too.
+
+    While the critic is alone its fakes are the images themselves, as an untrained change is
+    nothing: the critic of a class learns what those of the other class lack.
+    """
+    if state.iteration <= options.critic_alone:
+        return critic_step(state.discriminator, batch, [batch.real] * 2, options)
     return train_step(state, batch, options, state.iteration % options.critic_steps == 0)
 
 

@@ -123,7 +123,7 @@ class Training:
         )
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
-        before = max(self.options.critic_steps - 1, self.method.alone)
+        before = max(self.options.critic_steps - 1, self.options.critic_alone)
         if self.length <= before:
             warn(
                 f"the critic takes the first {before} iterations without the generator, which "
@@ -225,7 +225,7 @@ class Training:
         """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
         on_cpu = self.device.type == "cpu"
-        stop, cost = 0, Cost(options, self.length, on_cpu, self.method.alone)
+        stop, cost = 0, Cost(options, self.length, on_cpu, options.critic_alone)
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
         while state.iteration < end and not stop:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import assert_refused, program, succeed
 
-from descargan import choice, data, logistic
+from descargan import choice, data
 from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process
 from descargan.errors import UserError
@@ -21,13 +21,13 @@ from descargan.training import TrainingResult
 def short(monkeypatch):
     """Epochs of four iterations, one for each candidate."""
     monkeypatch.setattr(data, "BATCHES", 4)
-    monkeypatch.setattr(logistic, "CRITIC_ALONE", 2)
     monkeypatch.setattr(choice, "EPOCHS", 1)
 
 
 def arguments(folder: Path, synthetic: Path) -> list:
-    fixed = ["--recipe", "fast", "--image-size", 64, "--batch-size", 4, "--visdom", "off"]
-    return ["main.py", *fixed, "--dataset-path", synthetic, "--save-dir", folder, "--log-every", 1]
+    fixed = ["--recipe", "fast", "--image-size", 64, "--batch-size", 4, "--critic-alone", 2]
+    fixed += ["--visdom", "off", "--log-every", 1]
+    return ["main.py", *fixed, "--dataset-path", synthetic, "--save-dir", folder]
 
 
 def losses_at(run: Run) -> list[int]:

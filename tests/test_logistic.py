@@ -20,13 +20,14 @@ from descargan.translator import Translator
 
 @pytest.fixture
 def short(monkeypatch):
-    """Epochs of four iterations; the critic is alone in the first two."""
+    """Epochs of four iterations."""
     monkeypatch.setattr(data, "BATCHES", 4)
-    monkeypatch.setattr(logistic, "CRITIC_ALONE", 2)
 
 
 def state_of(**settings) -> tuple[TrainingState, Options]:
-    options = Options(**{**RECIPES["fast"], "translation": "layer", "image_size": 64, **settings})
+    """Those of the recipe, but that the critic is alone for two iterations, not for hundreds."""
+    changed = {"translation": "layer", "image_size": 64, "critic_alone": 2, **settings}
+    options = Options(**{**RECIPES["fast"], **changed})
     state = TrainingState(*build_networks(options), options, torch.device("cpu"))
     return state, options
 
@@ -45,7 +46,7 @@ def changed(before: list[torch.Tensor], network: torch.nn.Module) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
-def test_the_critic_learns_alone_first(short):
+def test_the_critic_learns_alone_first():
     state, options = state_of()
     generator, critic = state.generator.network, state.discriminator.network
     for iteration, moved in ((1, False), (2, False), (3, True)):
@@ -57,7 +58,7 @@ def test_the_critic_learns_alone_first(short):
         assert ("generator/total" in terms) == ("critic/adversarial" in terms) == moved
 
 
-def test_alone_the_critic_learns_the_classes(short):
+def test_alone_the_critic_learns_the_classes():
     """By a bright spot in diseased images: it gives them the higher logits at both exits."""
     state, options = state_of()
     batch, critic = batch_of(8), state.discriminator.network
@@ -71,7 +72,7 @@ def test_alone_the_critic_learns_the_classes(short):
     assert (disease[:, diseased].mean(dim=1) > disease[:, ~diseased].mean(dim=1) + 0.5).all()
 
 
-def test_terms_are_those_of_a_plain_computation(short):
+def test_terms_are_those_of_a_plain_computation():
     """With dropout off, against the formulas, image by image."""
     state, options = state_of(translation="layer", critic_penalty=0.0)
     batch = batch_of()
@@ -102,13 +103,13 @@ def test_terms_are_those_of_a_plain_computation(short):
     torch.testing.assert_close(terms["generator/identity"], identity, atol=1e-4, rtol=1e-4)
 
 
-def test_there_and_back_counts_where_it_has_a_weight(short):
+def test_there_and_back_counts_where_it_has_a_weight():
     state, options = state_of(generator_reconstruction=10.0)
     state.iteration = 3
     assert logistic_step(state, batch_of(), options)["generator/reconstruction"] > 0
 
 
-def test_the_penalty_is_taken_now_and_then_where_tissue_is_moved(short):
+def test_the_penalty_is_taken_now_and_then_where_tissue_is_moved():
     for translation, iterations in (("combined", [8]), ("layer", [])):
         state, options = state_of(critic_penalty=0.5, translation=translation)
         for iteration in (7, 8, 9):
@@ -117,7 +118,7 @@ def test_the_penalty_is_taken_now_and_then_where_tissue_is_moved(short):
             assert ("critic/gradient penalty" in terms) == (iteration in iterations)
 
 
-def test_critics_count_for_less_where_nothing_moves(short):
+def test_critics_count_for_less_where_nothing_moves():
     for translation, share in (("combined", 1.0), ("layer", logistic.STILL)):
         state, options = state_of(translation=translation)
         state.iteration = 3
@@ -188,7 +189,7 @@ def test_the_sign_is_found_without_outlines(synthetic, monkeypatch, brighter, da
 
 def run(folder, synthetic, *arguments) -> list:
     fixed = ["--recipe", "fast", "--translation", "layer", "--visdom", "off"]
-    fixed += ["--image-size", 64, "--batch-size", 4, "--log-every", 1]
+    fixed += ["--image-size", 64, "--batch-size", 4, "--critic-alone", 2, "--log-every", 1]
     fixed += ["--dataset-path", synthetic, "--save-dir", folder]
     return ["main.py", *fixed, *arguments]
 
@@ -209,7 +210,6 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(short, synthetic, tmp_pa
 def trained_fast(synthetic, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "BATCHES", 4)
-        patch.setattr(logistic, "CRITIC_ALONE", 2)
         folder = tmp_path_factory.mktemp("fast") / "run"
         succeed(*run(folder, synthetic, "--epochs", 1))
     return folder

@@ -1,5 +1,6 @@
 """A step that saves memory is the same step, and mixed precision trains on a processor."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from descargan import device
 from descargan.models import build_networks
 from descargan.options import Options
-from descargan.steps import Batch, TrainingState, train_step
+from descargan.steps import Batch, TrainingState, train_step, wasserstein_step
 
 OPTIONS = Options(image_size=64, base_filters=4, critic_filters=2)
 CPU = torch.device("cpu")
@@ -23,6 +24,32 @@ def step(options):
     batch = Batch(images, classes, options.noise * torch.rand_like(images), classes)
     terms = train_step(state, batch, options)
     return state.generator.network, terms
+
+
+def test_alone_the_critic_takes_the_images_themselves_for_fakes():
+    """On images of one brightness a class: its loss by hand, and the generator stays."""
+    options = replace(OPTIONS, critic_alone=1, critic_steps=1, noise=0.0)
+    state = TrainingState(*build_networks(options), options, CPU)
+    classes = torch.arange(4) % 2
+    images = torch.where(classes == 1, 0.5, -0.5).view(-1, 1, 1, 1).expand(-1, 1, 64, 64)
+    batch = Batch(images, classes, torch.zeros_like(images), classes)
+    critic = state.discriminator.network
+    with torch.no_grad():
+        scores = [critic(images, c)[0].mean(dim=(1, 2, 3)) for c in (0, 1)]
+    own, other = (
+        torch.cat([scores[c][classes == (c if same else 1 - c)] for c in (0, 1)]).mean()
+        for same in (True, False)
+    )
+    before = copy.deepcopy(state.generator.network.state_dict())
+    state.iteration = 1
+    terms = wasserstein_step(state, batch, options)
+    assert not [name for name in terms if name.startswith("generator/")]
+    # Half of the fakes of a class are its own images, which cancel out.
+    assert terms["critic/adversarial"].item() == pytest.approx((other - own).item() / 2, rel=1e-4)
+    after = state.generator.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    state.iteration = 2
+    assert "generator/total" in wasserstein_step(state, batch, options)
 
 
 def gradients(network: nn.Module) -> torch.Tensor:
