@@ -17,6 +17,8 @@ from descargan.files import write_atomically
 MAPS = ("difference map", "ground truth")
 MAP_LIMIT = 1.0  # colours of maps span -1 to 1, always, so that pictures can be compared
 MAP_COLOURS = "seismic"
+BAR_LABEL = "image minus healthy"
+PICTURE, GAP = 1.8, 0.1  # inches: side of a picture among examples, and what is between two
 
 
 def example_figure(
@@ -27,9 +29,7 @@ def example_figure(
     Masks are black and white, maps coloured with a bar, images grey from -1 to 1.
     """
     number = len(next(iter(columns.values())))
-    figure = Figure(figsize=(1.9 * len(columns) + 1, 1.9 * number + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(number, len(columns), squeeze=False)
+    figure, axes, bar = picture_grid(number, len(columns), labels=bool(rows), title=bool(title))
     for j, (name, images) in enumerate(columns.items()):
         axes[0, j].set_title(name, fontsize=10)
         is_map, is_mask = name in MAPS, images.dtype == bool
@@ -39,10 +39,31 @@ def example_figure(
                 image, cmap=MAP_COLOURS if is_map else "gray", vmin=limits[0], vmax=limits[1]
             )
             label_row(axes[i, j], rows[i] if j == 0 and rows else "")
-    add_map_bar(figure, axes)
+    figure.colorbar(map_scale(), cax=bar).set_label(BAR_LABEL, fontsize=9)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, y=1 - 0.1 / figure.get_figheight(), va="top")
     return figure
+
+
+def picture_grid(
+    rows: int, columns: int, labels: bool, title: bool
+) -> tuple[Figure, np.ndarray, Axes]:
+    """A figure with axes (rows, columns) of PICTURE inches, and those of a bar at the right.
+
+    Placed by hand: a layout that looks for room takes as long as all of the drawing.
+    """
+    left, right, top, bottom = 0.4 if labels else 0.1, 1.1, 0.65 if title else 0.35, 0.1
+    width = left + columns * (PICTURE + GAP) - GAP + right
+    height = top + rows * (PICTURE + GAP) - GAP + bottom
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    sides = {"left": left / width, "right": 1 - right / width}
+    sides |= {"bottom": bottom / height, "top": 1 - top / height}
+    between = {"wspace": GAP / PICTURE, "hspace": GAP / PICTURE}
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=sides | between)
+    tall = sides["top"] - sides["bottom"]
+    bar = figure.add_axes((1 - 0.95 / width, sides["bottom"] + 0.1 * tall, 0.2 / width, 0.8 * tall))
+    return figure, axes, bar
 
 
 def label_row(axes: Axes, label: str) -> None:
@@ -57,11 +78,9 @@ def label_row(axes: Axes, label: str) -> None:
     axes.set_ylabel(label, fontsize=9)
 
 
-def add_map_bar(figure: Figure, axes: np.ndarray) -> None:
-    """The colour scale of all maps."""
-    scale = ScalarMappable(Normalize(-MAP_LIMIT, MAP_LIMIT), MAP_COLOURS)
-    bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.01)
-    bar.set_label("image minus healthy", fontsize=9)
+def map_scale() -> ScalarMappable:
+    """The colours of all maps."""
+    return ScalarMappable(Normalize(-MAP_LIMIT, MAP_LIMIT), MAP_COLOURS)
 
 
 def overlay_figure(
@@ -94,7 +113,8 @@ def overlay_figure(
     contour = "" if contours is None else f", contour at {contours[1]:.2f}"
     for j, name in enumerate(("image", "pseudo-healthy", f"difference map{contour}")):
         axes[0, j].set_title(name, fontsize=10)
-    add_map_bar(figure, axes)
+    bar = figure.colorbar(map_scale(), ax=axes, shrink=0.8, pad=0.01)
+    bar.set_label(BAR_LABEL, fontsize=9)
     figure.suptitle(title, fontsize=11)
     return figure
 

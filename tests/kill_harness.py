@@ -5,6 +5,7 @@
 Each run is forked from this process, which has imported everything and computed nothing.
 """
 
+import importlib
 import json
 import os
 import random
@@ -18,6 +19,9 @@ import main
 from descargan import files
 from descargan.checkpoints import Run, read_file
 from descargan.cli import run
+
+# What a run imports when it comes to it, which takes longer than all that it then does.
+LATER = ("descargan.api", "sklearn.covariance", "torch._dynamo", "matplotlib.backends.backend_agg")
 
 
 def train(arguments: list[str], report: int) -> None:
@@ -65,6 +69,8 @@ def kill_once(arguments: list[str], moment: float) -> str | None:
 
 def main_loop(folder: Path, kills: int, arguments: list[str]) -> None:
     random.seed(0)
+    for module in LATER:
+        importlib.import_module(module)
     log = []
     for number in range(kills):
         # Ever other writes, in turn inside and after them, so that every file is hit.

@@ -323,7 +323,7 @@ def test_options_and_programs_that_the_prose_names_exist(document):
     known |= set(get_args_parser()._option_string_actions)
     prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
     for code in re.findall(r"`([^`]+)`", prose):
-        if match := re.fullmatch(r"python -m (benchmarks\.\w+)(.*)", code, re.DOTALL):
+        if match := re.fullmatch(r"python -m (benchmarks\.\w+) (.*)", code, re.DOTALL):
             check_benchmark(match[1], shlex.split(match[2]))
             continue
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", code):
