@@ -133,8 +133,8 @@ class Options:
     )
     recipe: str = option(
         "paper",
-        "values of the options below: the paper's, the recommended ones (fast), or those that were "
-        "recommended before, for diseases that move (deformation) (default: paper)",
+        "values of the options below: the paper's, the recommended ones (fast), or those for diseases "
+        "that move tissue and add nothing (deformation) (default: paper)",
         choices=("paper", "fast", "deformation"),
     )
 
@@ -378,12 +378,13 @@ RECIPES: dict[str, dict[str, object]] = {
         "epochs": 15,
     },
     "deformation": {
-        "translation": "deformation",
+        "translation": "fine-deformation",
         "generator_norm": "instance",
         "penalty_of": "mean",
         "critic_steps": 1,
+        "critic_alone": 640,
         "critic_class": 50.0,
-        "generator_class": 2.0,
+        "generator_class": 1.0,
         "generator_identity": 100.0,
         "generator_reconstruction": 100.0,
         "generator_change": 20.0,
@@ -391,7 +392,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "decay": "linear",
         "average": 0.99,
         "average_flips": True,
-        "epochs": 4,
+        "epochs": 7,
     },
 }
 

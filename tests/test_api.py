@@ -27,7 +27,8 @@ def moving(synthetic, tmp_path_factory):
     """A run whose generator moves tissue, one epoch."""
     folder = tmp_path_factory.mktemp("moving") / "run"
     arguments = [*TINY, "--dataset-path", synthetic, "--save-dir", folder, "--epochs", 1]
-    succeed("main.py", *arguments, "--recipe", "deformation", "--visdom", "off")
+    arguments += ["--recipe", "deformation", "--critic-alone", 0]
+    succeed("main.py", *arguments, "--visdom", "off")
     return folder
 
 
@@ -126,7 +127,7 @@ def test_a_flow_says_how_many_pixels_away_the_pseudo_healthy_image_was_taken_fro
     """Both heads are made to draw one displacement; flips turn its sign, and average to nothing."""
     run = Run(moving, "Synthetic")
     generator, discriminator = build_networks(
-        Options(**SIZES, translation="deformation", generator_norm="instance")
+        Options(**SIZES, translation="fine-deformation", generator_norm="instance")
     )
     load_weights(generator, run.generator)
     for head in generator.heads:
@@ -231,13 +232,13 @@ def test_evaluation_mode_alone_gives_what_a_test_gives(moving, synthetic, tmp_pa
     ("settings", "sentence"),
     [
         ({"norm": "batch"}, "norm='instance'"),
-        ({"translation": "additive"}, "translation='deformation'"),
+        ({"translation": "additive"}, "translation='fine-deformation'"),
         ({"base_filters": 4}, "--base-filters"),
     ],
 )
 def test_weights_do_not_load_into_a_network_built_otherwise(moving, settings, sentence):
     generator = Generator(
-        **{"base_filters": 2, "translation": "deformation", "norm": "instance", **settings}
+        **{"base_filters": 2, "translation": "fine-deformation", "norm": "instance", **settings}
     )
     before = generator.down0[0][0].weight.clone()
     with pytest.raises(UserError, match=sentence):
@@ -246,7 +247,7 @@ def test_weights_do_not_load_into_a_network_built_otherwise(moving, settings, se
 
 
 def test_a_test_refuses_another_kind_of_map_than_the_runs(moving, synthetic):
-    with pytest.raises(UserError, match="--translation is deformation"):
+    with pytest.raises(UserError, match="--translation is fine-deformation"):
         descargan.test(save_dir=moving, dataset_path=synthetic, translation="image")
 
 
