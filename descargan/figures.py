@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from descargan import metrics
 from descargan.files import write_atomically
@@ -18,7 +19,7 @@ MAPS = ("difference map", "ground truth")
 MAP_LIMIT = 1.0  # colours of maps span -1 to 1, always, so that pictures can be compared
 MAP_COLOURS = "seismic"
 BAR_LABEL = "image minus healthy"
-PICTURE, GAP = 1.8, 0.1  # inches: side of a picture among examples, and what is between two
+PICTURE, GAP = 1.9, 0.05  # inches from an example to the next, and the share between them
 
 
 def example_figure(
@@ -30,39 +31,41 @@ def example_figure(
     """
     number = len(next(iter(columns.values())))
     figure, axes, bar = picture_grid(number, len(columns), labels=bool(rows), title=bool(title))
-    for j, (name, images) in enumerate(columns.items()):
-        axes[0, j].set_title(name, fontsize=10)
+    for x, (name, images) in enumerate(columns.items()):
+        axes.text(x + 0.5, -0.06, name, fontsize=10, ha="center")
         is_map, is_mask = name in MAPS, images.dtype == bool
-        limits = (0, 1) if is_mask else (-MAP_LIMIT, MAP_LIMIT)
-        for i, image in enumerate(images):
-            axes[i, j].imshow(
-                image, cmap=MAP_COLOURS if is_map else "gray", vmin=limits[0], vmax=limits[1]
+        for y, image in enumerate(images):
+            axes.imshow(
+                image,
+                cmap=MAP_COLOURS if is_map else "gray",
+                vmin=0 if is_mask else -MAP_LIMIT,
+                vmax=MAP_LIMIT,
+                extent=(x, x + 1 - GAP, y + 1 - GAP, y),
             )
-            label_row(axes[i, j], rows[i] if j == 0 and rows else "")
+            axes.add_patch(Rectangle((x, y), 1 - GAP, 1 - GAP, fill=False, linewidth=0.8))
+    for y, label in enumerate(rows or ()):
+        axes.text(-0.06, y + 0.5, label, fontsize=9, rotation=90, ha="right", va="center")
+    axes.set(xlim=(0, len(columns)), ylim=(number, 0))
     figure.colorbar(map_scale(), cax=bar).set_label(BAR_LABEL, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11, y=1 - 0.1 / figure.get_figheight(), va="top")
     return figure
 
 
-def picture_grid(
-    rows: int, columns: int, labels: bool, title: bool
-) -> tuple[Figure, np.ndarray, Axes]:
-    """A figure with axes (rows, columns) of PICTURE inches, and those of a bar at the right.
+def picture_grid(rows: int, columns: int, labels: bool, title: bool) -> tuple[Figure, Axes, Axes]:
+    """A figure with axes for pictures at whole numbers, of PICTURE inches each, and those of a bar.
 
-    Placed by hand: a layout that looks for room takes as long as all of the drawing.
+    One axes for all pictures, placed by hand: one for each, and a layout that looks for room, take
+    most of the time of drawing.
     """
     left, right, top, bottom = 0.4 if labels else 0.1, 1.1, 0.65 if title else 0.35, 0.1
-    width = left + columns * (PICTURE + GAP) - GAP + right
-    height = top + rows * (PICTURE + GAP) - GAP + bottom
+    width, height = left + columns * PICTURE + right, top + rows * PICTURE + bottom
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    sides = {"left": left / width, "right": 1 - right / width}
-    sides |= {"bottom": bottom / height, "top": 1 - top / height}
-    between = {"wspace": GAP / PICTURE, "hspace": GAP / PICTURE}
-    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=sides | between)
-    tall = sides["top"] - sides["bottom"]
-    bar = figure.add_axes((1 - 0.95 / width, sides["bottom"] + 0.1 * tall, 0.2 / width, 0.8 * tall))
+    low, tall = bottom / height, rows * PICTURE / height
+    axes = figure.add_axes((left / width, low, columns * PICTURE / width, tall))
+    axes.set_axis_off()
+    bar = figure.add_axes((1 - 0.95 / width, low + 0.1 * tall, 0.2 / width, 0.8 * tall))
     return figure, axes, bar
 
 
