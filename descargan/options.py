@@ -133,8 +133,8 @@ class Options:
     )
     recipe: str = option(
         "paper",
-        "values of the options below: the paper's, the recommended ones (fast), or those for diseases "
-        "that move tissue and add nothing (deformation) (default: paper)",
+        "values of the options below: the paper's, the recommended ones (fast), or those for "
+        "diseases that move tissue and add nothing (deformation) (default: paper)",
         choices=("paper", "fast", "deformation"),
     )
 
