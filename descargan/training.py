@@ -123,11 +123,12 @@ class Training:
         )
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
-        before = max(self.options.critic_steps - 1, self.options.critic_alone)
-        if self.length <= before:
+        alone = self.options.critic_alone
+        learns = max(self.length - max(self.options.critic_steps - 1, alone), 0)
+        if not learns or learns < alone:
             warn(
-                f"the critic takes the first {before} iterations without the generator, which "
-                f"learns nothing in these {self.length}: pass more --epochs"
+                f"the critic begins without the generator, which learns in {learns} of these "
+                f"{self.length} iterations: pass more --epochs"
             )
         keep_likeness(self.run.likeness, self.images, self.validation)
         if self.state.iteration == 0:

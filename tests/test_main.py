@@ -283,6 +283,14 @@ def test_the_moving_average_is_what_is_saved_and_resumed(synthetic, tmp_path):
     assert 0 < state["averaged"][key].norm() < state["generator"][key].norm()
 
 
+@pytest.mark.parametrize(("alone", "said"), [(1, False), (2, True)])
+def test_a_training_that_leaves_the_generator_little_says_so(synthetic, tmp_path, alone, said):
+    arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
+    arguments += ["--critic-steps", 1, "--critic-alone", alone, "--visdom", "off"]
+    sentence = "which learns in 1 of these 3 iterations: pass more --epochs"
+    assert (sentence in succeed(*TRAIN, *arguments).stderr) == said
+
+
 def test_a_recipe_sets_defaults_and_the_command_line_goes_before_them(synthetic, tmp_path):
     arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
     succeed(
