@@ -215,6 +215,10 @@ def balanced_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) ->
     return list(batches)
 
 
+# By --batches: indices of an epoch by classes (N,), batch size, seed and epoch.
+BATCHES_OF = {"shuffled": shuffled_batches, "balanced": balanced_batches}
+
+
 def load(
     dataset: ImageDataset, batches: list[Tensor], workers: int = 0, pin: bool = False
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

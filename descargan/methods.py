@@ -3,9 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from torch import Tensor
-
-from descargan.data import balanced_batches, shuffled_batches
 from descargan.logistic import WARM_UP, logistic_step
 from descargan.options import Options
 from descargan.steps import Batch, Terms, TrainingState, wasserstein_step
@@ -16,14 +13,13 @@ class Method(NamedTuple):
 
     # One iteration, which the state has counted already, on a batch.
     step: Callable[[TrainingState, Batch, Options], Terms]
-    # Indices of the batches of an epoch, by classes (N,), size, seed and epoch.
-    batches: Callable[[Tensor, int, int, int], list[Tensor]]
+    batches: str  # an entry of data.BATCHES_OF, where --batches names none
     # Whether maps may be read by one sign: the paper's are by both.
     signed: bool
     warm_up: int = 0  # iterations in which the learning rate rises to its value
 
 
 METHODS = {
-    "paper": Method(wasserstein_step, shuffled_batches, signed=False),
-    "compact": Method(logistic_step, balanced_batches, signed=True, warm_up=WARM_UP),
+    "paper": Method(wasserstein_step, "shuffled", signed=False),
+    "compact": Method(logistic_step, "balanced", signed=True, warm_up=WARM_UP),
 }

@@ -242,6 +242,13 @@ class Options:
     batch_size: int = whole(
         10, "images per batch, in training and testing (default: 10)", modes=MODES
     )
+    batches: str | None = option(
+        None,
+        "shuffled: each image once in an epoch; balanced: as many images of either class, drawn "
+        "with replacement, 200 batches an epoch (default: balanced for compact networks, else "
+        "shuffled)",
+        choices=("shuffled", "balanced"),
+    )
     learning_rate: float = number(1e-4, "of Adam, both networks (default: 0.0001)", type=positive)
     beta1: float = number(0.5, "of Adam (default: 0.5)", type=fraction)
     beta2: float = number(0.999, "of Adam (default: 0.999)", type=fraction)
@@ -382,7 +389,8 @@ RECIPES: dict[str, dict[str, object]] = {
         "generator_norm": "instance",
         "penalty_of": "mean",
         "critic_steps": 1,
-        "critic_alone": 640,
+        "critic_alone": 600,
+        "batches": "balanced",
         "critic_class": 50.0,
         "generator_class": 1.0,
         "generator_identity": 100.0,
@@ -392,7 +400,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "decay": "linear",
         "average": 0.99,
         "average_flips": True,
-        "epochs": 7,
+        "epochs": 11,
     },
 }
 

@@ -26,6 +26,7 @@ from descargan.checkpoints import Run
 from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
+    BATCHES_OF,
     ImageDataset,
     load,
     random_flips,
@@ -98,7 +99,8 @@ class Training:
         A last one that leaves a process without an image is dropped.
         """
         size, seed = self.whole_batch, self.options.seed
-        batches = self.method.batches(self.images.classes, size, seed, epoch)
+        draw = BATCHES_OF[self.options.batches or self.method.batches]
+        batches = draw(self.images.classes, size, seed, epoch)
         return [batch for batch in batches if len(batch) >= self.process.world]
 
     def begin(self, dashboard: Dashboard) -> None:
