@@ -24,7 +24,7 @@ from descargan.models import SIZE_MULTIPLE
 
 STATE_VERSION = 1
 PREVIOUS = ".previous"
-CANDIDATES = ("layer", "combined")  # the kinds of map that --translation auto chooses from
+CANDIDATES = ("layer", "fine-deformation")  # the kinds of map that --translation auto chooses from
 
 # Our module names, by those of the official weights ("g" and "k": gesund and krank, German for
 # healthy and diseased). There, a block after upsampling is (upsample, convolution), batch norm.

@@ -1,6 +1,7 @@
 """Which kind of map a data set wants: each is trained for a short while, and the better goes on.
 
-A disease adds to an image, or moves tissue; a user need not know which. Each candidate is judged as
+A disease adds to an image, or moves tissue; a user need not know which. What is added is found by
+the fast recipe's networks and losses, what moves by the deformation recipe's. Each is judged as
 epochs are ("choice" of ``evaluation.validate``): by how many translations its classifier takes for
 the other class, less what becomes of healthy images. No outlines are needed.
 """
@@ -14,14 +15,28 @@ from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process, largest
 from descargan.files import write_json
 from descargan.maps import MAP_KINDS
-from descargan.options import Options
+from descargan.options import FIELDS, RECIPES, Options
 from descargan.training import TrainingResult, train
 
-EPOCHS = 4
+EPOCHS = {"layer": 4, "fine-deformation": 5}  # of the short training: the latter begins later
+FILTERS = {"base_filters": 16, "critic_filters": 16}  # of the paper's networks, to be as fast
+
+
+def with_recipe(options: Options, kind: str) -> Options:
+    """The options of the recipe that finds this kind of change, but for what was typed.
+
+    A value counts as typed where it is not that of the fast recipe, whose options these are.
+    """
+    fast = RECIPES["fast"]
+    recipe = {**FILTERS, **RECIPES["deformation"]} if MAP_KINDS[kind].flow else fast
+    names = {*fast, *recipe}
+    free = [n for n in names if getattr(options, n) == fast.get(n, FIELDS[n].default)]
+    changes = {n: recipe.get(n, FIELDS[n].default) for n in free}
+    return replace(options, **{**changes, "translation": kind})
 
 
 def train_best_kind(options: Options, device: torch.device, process: Process) -> TrainingResult:
-    """Train every kind of CANDIDATES for EPOCHS, and the best of them to the end.
+    """Train every kind of CANDIDATES for its EPOCHS, and the best of them to the end.
 
     It goes on from where it was, so that its weights are those of a training that names it. Until
     then the candidates lie in ``candidates/`` in the folder of the run, and a training that was
@@ -33,9 +48,10 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
         if process.is_first:
             print(f"What does the disease do? A short training of --translation {kind} first:")
         folder = run.candidate(kind).folder
-        named = {"translation": kind, "save_dir": folder}
-        short = replace(options, **named, resume="auto", validate_every=1)
-        result = train(short, device, process, EPOCHS)
+        short = replace(
+            with_recipe(options, kind), save_dir=folder, resume="auto", validate_every=1
+        )
+        result = train(short, device, process, EPOCHS[kind])
         if result.stopped_by:
             return result
         scores[kind] = last_choice(result)
@@ -43,12 +59,10 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
     if process.is_first:
         reached = ", ".join(f"{kind} {score:.3f}" for kind, score in scores.items())
         print(f"--translation {best} suits these images best ({reached}): it goes on to the end")
-        if MAP_KINDS[best].flow:
-            print("if the disease moves tissue and adds nothing, --recipe deformation is surer")
         take_over(run.candidate(best), run)
         write_json(run.choice, {"translation": best, "scores": scores})
     largest(0, device, process)  # the others wait until it has moved
-    return train(replace(options, translation=best, resume="on"), device, process)
+    return train(replace(with_recipe(options, best), resume="on"), device, process)
 
 
 def last_choice(result: TrainingResult) -> float:

@@ -156,7 +156,7 @@ class Options:
         None,
         "of intensities to [-1, 1]: by each image's extremes, or robustly by percentiles of the "
         "body (default: that of the preparation, where it scaled; else minmax, and with --recipe "
-        "fast percentile, but for Synthetic)",
+        "fast or deformation percentile, but for Synthetic)",
         choices=SCALINGS,
         before="minmax",
         modes=EVERYWHERE,

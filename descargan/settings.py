@@ -59,7 +59,7 @@ def settle(typed: Mapping[str, object]) -> Options:
     options = as_prepared(options, path)
     if options.save_memory and options.networks != "paper":
         raise UserError("--save-memory is for the paper's networks: compact ones need little of it")
-    robust = options.recipe == "fast" and not kind.prepared
+    robust = options.recipe != "paper" and not kind.prepared
     return replace(
         options,
         scaling=options.scaling or ("percentile" if robust else "minmax"),

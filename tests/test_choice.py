@@ -1,6 +1,7 @@
 """The choice of the kind of map, without outlines."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from descargan.distributed import Process
 from descargan.errors import UserError
 from descargan.maps import MAP_KINDS
 from descargan.models import build_networks
-from descargan.options import Options
+from descargan.options import RECIPES, Options
+from descargan.settings import settle
 from descargan.training import TrainingResult
 
 
@@ -21,11 +23,12 @@ from descargan.training import TrainingResult
 def short(monkeypatch):
     """Epochs of four iterations, one for each candidate."""
     monkeypatch.setattr(data, "BATCHES", 4)
-    monkeypatch.setattr(choice, "EPOCHS", 1)
+    monkeypatch.setattr(choice, "EPOCHS", dict.fromkeys(CANDIDATES, 1))
 
 
 def arguments(folder: Path, synthetic: Path) -> list:
     fixed = ["--recipe", "fast", "--image-size", 64, "--batch-size", 4, "--critic-alone", 2]
+    fixed += ["--base-filters", 2, "--critic-filters", 2]
     fixed += ["--visdom", "off", "--log-every", 1]
     return ["main.py", *fixed, "--dataset-path", synthetic, "--save-dir", folder]
 
@@ -40,27 +43,35 @@ def reach(monkeypatch, scores: dict[str, float]) -> None:
 
 
 def test_the_better_kind_goes_on_and_is_recorded(short, synthetic, tmp_path, monkeypatch):
-    reach(monkeypatch, {"layer": 0.2, "combined": 0.6})
+    reach(monkeypatch, {"layer": 0.2, "fine-deformation": 0.6})
     printed = succeed(*arguments(tmp_path, synthetic), "--epochs", 2).stdout
-    assert "--translation combined suits these images best (layer 0.200, combined 0.600)" in printed
-    assert "--recipe deformation is surer" in printed
+    said = "suits these images best (layer 0.200, fine-deformation 0.600)"
+    assert f"--translation fine-deformation {said}" in printed
     chosen = json.loads((tmp_path / "choice_synthetic.json").read_text())
-    assert chosen == {"translation": "combined", "scores": {"layer": 0.2, "combined": 0.6}}
+    assert chosen == {
+        "translation": "fine-deformation",
+        "scores": {"layer": 0.2, "fine-deformation": 0.6},
+    }
     run = Run(tmp_path, "Synthetic")
     options = run.read_description()["options"]
-    assert (options["translation"], options["epochs"]) == ("combined", 2)
+    assert (options["translation"], options["epochs"]) == ("fine-deformation", 2)
     assert losses_at(run) == list(range(1, 9))
     assert not (tmp_path / "candidates").exists()
 
 
-def test_the_weights_are_those_of_a_training_that_names_the_kind(
-    short, synthetic, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("scores", "named"),
+    [
+        ({"layer": 0.6, "fine-deformation": 0.2}, ["--translation", "layer"]),
+        ({"layer": 0.2, "fine-deformation": 0.6}, ["--recipe", "deformation"]),
+    ],
+)
+def test_the_weights_are_those_of_a_training_that_names_the_kind_or_its_recipe(
+    short, synthetic, tmp_path, monkeypatch, scores, named
 ):
-    reach(monkeypatch, {"layer": 0.6, "combined": 0.2})
-    printed = succeed(*arguments(tmp_path / "auto", synthetic), "--epochs", 2).stdout
-    assert "--recipe deformation" not in printed
-    named = [*arguments(tmp_path / "named", synthetic), "--translation", "layer"]
-    succeed(*named, "--epochs", 2)
+    reach(monkeypatch, scores)
+    succeed(*arguments(tmp_path / "auto", synthetic), "--epochs", 2)
+    succeed(*arguments(tmp_path / "named", synthetic), *named, "--epochs", 2)
     chosen, expected = (
         torch.load(tmp_path / name / "netG_synthetic.pt") for name in ("auto", "named")
     )
@@ -70,15 +81,15 @@ def test_the_weights_are_those_of_a_training_that_names_the_kind(
 def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
     short, synthetic, tmp_path, monkeypatch
 ):
-    reach(monkeypatch, {"layer": 0.2, "combined": 0.6})
+    reach(monkeypatch, {"layer": 0.2, "fine-deformation": 0.6})
     trained = choice.train
 
-    def stop_at_combined(options, *others):
-        if options.translation == "combined":
+    def stop_at_the_second(options, *others):
+        if options.translation == "fine-deformation":
             return TrainingResult(options.save_dir, 3, [], stopped_by=15)
         return trained(options, *others)
 
-    monkeypatch.setattr(choice, "train", stop_at_combined)
+    monkeypatch.setattr(choice, "train", stop_at_the_second)
     result = program(*arguments(tmp_path, synthetic), "--epochs", 2)
     assert result.returncode == 128 + 15
     assert f"main.py --resume --save-dir {tmp_path}" in result.stdout
@@ -89,7 +100,7 @@ def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
 
 
 def test_a_resumed_training_keeps_to_what_was_chosen(short, synthetic, tmp_path, monkeypatch):
-    reach(monkeypatch, {"layer": 0.6, "combined": 0.2})
+    reach(monkeypatch, {"layer": 0.6, "fine-deformation": 0.2})
     succeed(*arguments(tmp_path, synthetic), "--epochs", 1)
     again = [*arguments(tmp_path, synthetic), "--translation", "auto", "--resume"]
     printed = succeed(*again, "--epochs", 2).stdout
@@ -104,13 +115,23 @@ def test_a_candidate_is_worth_its_last_validation():
 
 
 def test_all_processes_take_what_the_first_one_sees():
-    scores = {"layer": 0.2, "combined": 0.6}
-    assert CANDIDATES[choice.best_place(scores, Process())] == "combined"
+    scores = {"layer": 0.2, "fine-deformation": 0.6}
+    assert CANDIDATES[choice.best_place(scores, Process())] == "fine-deformation"
     assert choice.best_place(scores, Process(rank=1, world=2)) == 0
 
 
-def test_candidates_are_kinds_of_map():
-    assert all(MAP_KINDS[kind].amount for kind in CANDIDATES)
+def test_what_moves_is_trained_by_its_recipe_but_for_what_was_typed():
+    fast = settle({"recipe": "fast", "seed": 3, "batch_size": 8, "amp": True})
+    moving = choice.with_recipe(fast, "fine-deformation")
+    expected = {**RECIPES["deformation"], **choice.FILTERS, "networks": "paper", "augment": False}
+    assert {name: getattr(moving, name) for name in expected} == expected
+    assert (moving.seed, moving.batch_size, moving.amp) == (3, 8, True)
+    assert choice.with_recipe(fast, "layer") == replace(fast, translation="layer")
+
+
+def test_candidates_are_kinds_of_map_with_a_short_training():
+    assert tuple(choice.EPOCHS) == CANDIDATES
+    assert MAP_KINDS.keys() > choice.EPOCHS.keys()
 
 
 def test_the_papers_networks_have_no_candidates(synthetic, tmp_path):
