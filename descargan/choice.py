@@ -15,7 +15,7 @@ from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process, largest
 from descargan.files import write_json
 from descargan.maps import MAP_KINDS
-from descargan.options import FIELDS, RECIPES, Options
+from descargan.options import FIELDS, RECIPES, Options, of_fast
 from descargan.training import TrainingResult, train
 
 EPOCHS = {"layer": 4, "fine-deformation": 5}  # of the short training: the latter begins later
@@ -27,11 +27,12 @@ def with_recipe(options: Options, kind: str) -> Options:
 
     A value counts as typed where it is not that of the fast recipe, whose options these are.
     """
-    fast = RECIPES["fast"]
-    recipe = {**FILTERS, **RECIPES["deformation"]} if MAP_KINDS[kind].flow else fast
-    names = {*fast, *recipe}
-    free = [n for n in names if getattr(options, n) == fast.get(n, FIELDS[n].default)]
-    changes = {n: recipe.get(n, FIELDS[n].default) for n in free}
+    changes = {}
+    if MAP_KINDS[kind].flow:
+        recipe = {**FILTERS, **RECIPES["deformation"]}
+        names = {*RECIPES["fast"], *recipe}
+        free = [name for name in names if getattr(options, name) == of_fast(name)]
+        changes = {name: recipe.get(name, FIELDS[name].default) for name in free}
     return replace(options, **{**changes, "translation": kind})
 
 

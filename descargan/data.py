@@ -201,8 +201,8 @@ def shuffled_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) ->
 def balanced_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Indices of BATCHES batches with as many images of either class, drawn with replacement.
 
-    So an epoch is as long for any data set. Classes take turns in a batch, diseased first, so that
-    processes which share it get both. A function of the arguments alone.
+    So an epoch is as long for any data set. Classes take turns in a batch, diseased first, which
+    processes share: each of two sees one class. A function of the arguments alone.
     """
     stream = torch.Generator().manual_seed(random_stream(seed, 0, epoch))
     turns = torch.arange(batch_size) % 2

@@ -58,7 +58,7 @@ def picture_grid(rows: int, columns: int, labels: bool, title: bool) -> tuple[Fi
     One axes for all pictures, placed by hand: one for each, and a layout that looks for room, take
     most of the time of drawing.
     """
-    left, right, top, bottom = 0.4 if labels else 0.1, 1.1, 0.65 if title else 0.35, 0.1
+    left, right, top, bottom = 0.5 if labels else 0.1, 1.1, 0.65 if title else 0.35, 0.1
     width, height = left + columns * PICTURE + right, top + rows * PICTURE + bottom
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)

@@ -256,8 +256,11 @@ class Options:
         10.0, "largest norm of the gradient of each network (default: 10)", type=positive
     )
     critic_steps: int = whole(5, "steps of the critic for one of the generator (default: 5)")
-    critic_alone: int = whole(
-        0, "iterations at the beginning without the generator (default: 0)", type=natural
+    critic_alone: int | None = whole(
+        None,
+        "iterations at the beginning without the generator (default: 300 for compact networks, "
+        "else 0)",
+        type=natural,
     )
     noise: float = number(
         0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)", type=weight
@@ -366,7 +369,6 @@ RECIPES: dict[str, dict[str, object]] = {
         "augment": True,
         "batch_size": 20,
         "critic_steps": 1,
-        "critic_alone": 300,
         "noise": 0.0,
         "critic_class": 1.0,
         "critic_adversarial": 1.0,
@@ -403,6 +405,17 @@ RECIPES: dict[str, dict[str, object]] = {
         "epochs": 11,
     },
 }
+
+
+def of_fast(name: str) -> object:
+    """The value of an option in the fast recipe."""
+    return RECIPES["fast"].get(name, FIELDS[name].default)
+
+
+def critic_alone(options: Options) -> int:
+    """Iterations before the generator's first."""
+    usual = 300 if options.networks == "compact" else 0
+    return usual if options.critic_alone is None else options.critic_alone
 
 
 def before(name: str) -> object:

@@ -19,6 +19,7 @@ from descargan.options import (
     before,
     flagged,
     is_choice,
+    of_fast,
     works_in,
 )
 
@@ -52,8 +53,10 @@ def settle(typed: Mapping[str, object]) -> Options:
         elif candidates := run.candidates():
             options = settle_resumed(options, typed, candidates[0])
             options = replace(options, translation="auto")
-    if options.translation == "auto" and options.networks != "compact":
-        raise UserError("--translation auto chooses for --networks compact: name a kind")
+    if options.translation == "auto" and (options.recipe, options.networks) != ("fast", "compact"):
+        raise UserError(
+            "--translation auto chooses for --recipe fast and its networks: name a kind"
+        )
     kind = KINDS[options.dataset]
     path = Path(kind.folder) if options.dataset_path is None else options.dataset_path
     options = as_prepared(options, path)
@@ -156,7 +159,13 @@ def saved_options(run: Run) -> dict[str, object]:
 
 
 def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> Options:
-    """The options of a run that goes on. What its file lacks was not there: the default then."""
+    """The options of a run that goes on. What its file lacks was not there: the default then.
+
+    Where the run has chosen its kind of map, and with it a recipe, a typed value of the fast recipe
+    is that recipe's, not the user's: see ``choice.with_recipe``.
+    """
+    if run.choice.exists():
+        typed = {name: value for name, value in typed.items() if value != of_fast(name)}
     saved = saved_options(run)
     if unknown := sorted(saved.keys() - FIELDS.keys()):
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")

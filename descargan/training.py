@@ -42,7 +42,7 @@ from descargan.files import write_atomically, write_json
 from descargan.likeness import keep_likeness
 from descargan.methods import METHODS
 from descargan.models import build_networks
-from descargan.options import Options, as_json
+from descargan.options import Options, as_json, critic_alone
 from descargan.progress import Bar, progress_bar
 from descargan.reading import SMOOTHING, Reading, keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
@@ -125,12 +125,12 @@ class Training:
         )
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
-        alone = self.options.critic_alone
+        alone = critic_alone(self.options)
         learns = max(self.length - max(self.options.critic_steps - 1, alone), 0)
         if not learns or learns < alone:
             warn(
-                f"the critic begins without the generator, which learns in {learns} of these "
-                f"{self.length} iterations: pass more --epochs"
+                f"the critic begins without the generator, which learns in at most {learns} "
+                f"of these {self.length} iterations: pass more --epochs"
             )
         keep_likeness(self.run.likeness, self.images, self.validation)
         if self.state.iteration == 0:
@@ -228,7 +228,7 @@ class Training:
         """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
         on_cpu = self.device.type == "cpu"
-        stop, cost = 0, Cost(options, self.length, on_cpu, options.critic_alone)
+        stop, cost = 0, Cost(options, self.length, on_cpu, critic_alone(options))
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
         while state.iteration < end and not stop:

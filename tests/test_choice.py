@@ -108,6 +108,18 @@ def test_a_resumed_training_keeps_to_what_was_chosen(short, synthetic, tmp_path,
     assert Run(tmp_path, "Synthetic").read_description()["options"]["translation"] == "layer"
 
 
+def test_the_same_command_goes_on_with_what_was_chosen(short, synthetic, tmp_path, monkeypatch):
+    """Though it names a value of the fast recipe, in whose place the chosen one has another."""
+    reach(monkeypatch, {"layer": 0.2, "fine-deformation": 0.6})
+    again = [*arguments(tmp_path, synthetic), "--critic-class", 1.0, "--resume", "auto"]
+    succeed(*again, "--epochs", 1)
+    options = Run(tmp_path, "Synthetic").read_description()["options"]
+    assert options["critic_class"] == RECIPES["deformation"]["critic_class"]
+    succeed(*again, "--epochs", 2)
+    assert losses_at(Run(tmp_path, "Synthetic"))[-1] == 8
+    assert_refused(program(*again, "--critic-class", 2.0), "--critic-class")
+
+
 def test_a_candidate_is_worth_its_last_validation():
     history = [{"kind": "validation", "choice": x} for x in (0.1, 0.7, None)]
     history.insert(2, {"kind": "losses", "critic/total": 1.0})
@@ -136,7 +148,12 @@ def test_candidates_are_kinds_of_map_with_a_short_training():
 
 def test_the_papers_networks_have_no_candidates(synthetic, tmp_path):
     result = program(*arguments(tmp_path, synthetic), "--networks", "paper")
-    assert_refused(result, "--translation auto", "--networks compact")
+    assert_refused(result, "--translation auto", "--recipe fast")
+
+
+def test_a_kind_is_chosen_for_the_fast_recipe_alone(synthetic, tmp_path):
+    named = [*arguments(tmp_path, synthetic), "--recipe", "deformation", "--networks", "compact"]
+    assert_refused(program(*named, "--translation", "auto"), "--recipe fast")
 
 
 def test_networks_are_built_of_a_kind_alone():

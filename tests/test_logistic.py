@@ -12,7 +12,7 @@ from descargan.data import ImageDataset, balanced_batches
 from descargan.evaluation import sign_of_disease
 from descargan.logistic import logistic_step
 from descargan.models import build_networks
-from descargan.options import RECIPES, Options
+from descargan.options import RECIPES, Options, critic_alone
 from descargan.reading import Reading
 from descargan.steps import Batch, TrainingState
 from descargan.translator import Translator
@@ -265,3 +265,9 @@ def test_maps_of_brightness_are_read_smoothed(trained_fast):
 def test_maps_of_what_moves_are_read_as_they_are(short, synthetic, tmp_path):
     succeed(*run(tmp_path, synthetic, "--epochs", 1, "--translation", "combined"))
     assert Translator.load(tmp_path).reading.smoothing == 0
+
+
+def test_the_critic_of_compact_networks_begins_alone_in_runs_that_do_not_say_so():
+    assert critic_alone(Options(networks="compact")) == 300
+    assert critic_alone(Options(networks="compact", critic_alone=2)) == 2
+    assert critic_alone(Options()) == 0

@@ -19,6 +19,7 @@ FILTERS = 16
 SETTINGS = {
     **RECIPES["deformation"],
     "translation": "additive",
+    "critic_alone": 0,
     "generator_identity": 10.0,
     "generator_reconstruction": 10.0,
     "generator_class": 1.0,
