@@ -19,7 +19,6 @@ from descargan.options import FIELDS, RECIPES, Options, of_fast
 from descargan.training import TrainingResult, train
 
 EPOCHS = {"layer": 4, "fine-deformation": 5}  # of the short training: the latter begins later
-FILTERS = {"base_filters": 16, "critic_filters": 16}  # of the paper's networks, to be as fast
 
 
 def with_recipe(options: Options, kind: str) -> Options:
@@ -29,7 +28,7 @@ def with_recipe(options: Options, kind: str) -> Options:
     """
     changes = {}
     if MAP_KINDS[kind].flow:
-        recipe = {**FILTERS, **RECIPES["deformation"]}
+        recipe = RECIPES["deformation"]
         names = {*RECIPES["fast"], *recipe}
         free = [name for name in names if getattr(options, name) == of_fast(name)]
         changes = {name: recipe.get(name, FIELDS[name].default) for name in free}

@@ -387,6 +387,8 @@ RECIPES: dict[str, dict[str, object]] = {
         "epochs": 15,
     },
     "deformation": {
+        "base_filters": 16,
+        "critic_filters": 16,
         "translation": "fine-deformation",
         "generator_norm": "instance",
         "penalty_of": "mean",

@@ -135,7 +135,7 @@ def test_all_processes_take_what_the_first_one_sees():
 def test_what_moves_is_trained_by_its_recipe_but_for_what_was_typed():
     fast = settle({"recipe": "fast", "seed": 3, "batch_size": 8, "amp": True})
     moving = choice.with_recipe(fast, "fine-deformation")
-    expected = {**RECIPES["deformation"], **choice.FILTERS, "networks": "paper", "augment": False}
+    expected = {**RECIPES["deformation"], "networks": "paper", "augment": False}
     assert {name: getattr(moving, name) for name in expected} == expected
     assert (moving.seed, moving.batch_size, moving.amp) == (3, 8, True)
     assert choice.with_recipe(fast, "layer") == replace(fast, translation="layer")

@@ -15,7 +15,6 @@ from descargan.options import RECIPES, Options
 from descargan.steps import Batch, TrainingState, wasserstein_step
 from descargan.translator import Translator, averaged_flips
 
-FILTERS = 16
 SETTINGS = {
     **RECIPES["deformation"],
     "translation": "additive",
@@ -24,8 +23,6 @@ SETTINGS = {
     "generator_reconstruction": 10.0,
     "generator_class": 1.0,
     "generator_change": 0.0,
-    "base_filters": FILTERS,
-    "critic_filters": FILTERS,
 }
 FLIP_NAMES = {(False, False): "none", (True, False): "horizontal", (True, True): "both"}
 
