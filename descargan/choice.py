@@ -1,9 +1,9 @@
 """Which kind of map a data set wants: each is trained for a short while, and the better goes on.
 
 A disease adds to an image, or moves tissue; a user need not know which. What is added is found by
-the fast recipe's networks and losses, what moves by the deformation recipe's. Each is judged as
-epochs are ("choice" of ``evaluation.validate``): by how many translations its classifier takes for
-the other class, less what becomes of healthy images. No outlines are needed.
+the fast recipe's networks and losses, what moves by the deformation recipe's. Each is judged
+by how many translations its classifier takes for the other class, less what becomes of healthy
+images, and by how well its maps tell the classes apart. No outlines are needed.
 """
 
 import shutil
@@ -54,7 +54,7 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
         result = train(short, device, process, EPOCHS[kind])
         if result.stopped_by:
             return result
-        scores[kind] = last_choice(result)
+        scores[kind] = worth(result)
     best = CANDIDATES[largest(best_place(scores, process), device, process)]
     if process.is_first:
         reached = ", ".join(f"{kind} {score:.3f}" for kind, score in scores.items())
@@ -65,10 +65,17 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
     return train(replace(with_recipe(options, best), resume="on"), device, process)
 
 
-def last_choice(result: TrainingResult) -> float:
-    """What a candidate reached at its last validation."""
-    reached = [x["choice"] for x in result.history if x.get("choice") is not None]
-    return reached[-1] if reached else -1.0
+def worth(result: TrainingResult) -> float:
+    """What a candidate reached at its last validation: its choice, if its maps tell the classes.
+
+    A generator may deceive the classifier by what is not the disease. It does so in healthy images,
+    too, and then the anomaly score does not know them: so times 2 AUROC - 1 of that score.
+    """
+    reached = [x for x in result.history if x.get("choice") is not None]
+    if not reached:
+        return -1.0
+    choice, auroc = reached[-1]["choice"], reached[-1].get("auroc_anomaly") or 0.5
+    return min(choice, choice * max(2 * auroc - 1, 0.0))
 
 
 def best_place(scores: dict[str, float], process: Process) -> int:

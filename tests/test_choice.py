@@ -39,7 +39,7 @@ def losses_at(run: Run) -> list[int]:
 
 def reach(monkeypatch, scores: dict[str, float]) -> None:
     """Let candidates reach these choices."""
-    monkeypatch.setattr(choice, "last_choice", lambda result: scores[result.folder.name])
+    monkeypatch.setattr(choice, "worth", lambda result: scores[result.folder.name])
 
 
 def test_the_better_kind_goes_on_and_is_recorded(short, synthetic, tmp_path, monkeypatch):
@@ -120,10 +120,16 @@ def test_the_same_command_goes_on_with_what_was_chosen(short, synthetic, tmp_pat
     assert_refused(program(*again, "--critic-class", 2.0), "--critic-class")
 
 
-def test_a_candidate_is_worth_its_last_validation():
-    history = [{"kind": "validation", "choice": x} for x in (0.1, 0.7, None)]
-    history.insert(2, {"kind": "losses", "critic/total": 1.0})
-    assert choice.last_choice(TrainingResult(Path(), 8, history)) == 0.7
+def validations(*pairs: tuple[float | None, float]) -> TrainingResult:
+    history = [{"kind": "validation", "choice": c, "auroc_anomaly": a} for c, a in pairs]
+    return TrainingResult(Path(), 8, [*history, {"kind": "losses", "critic/total": 1.0}])
+
+
+def test_a_candidate_is_worth_its_last_validation_and_what_its_maps_tell():
+    assert choice.worth(validations((0.1, 1.0), (0.8, 0.9), (None, 0.5))) == pytest.approx(0.64)
+    assert choice.worth(validations((0.8, 0.3))) == 0  # healthy images are changed more
+    assert choice.worth(validations((-0.4, 1.0))) == choice.worth(validations((-0.4, 0.5))) == -0.4
+    assert choice.worth(validations()) == -1
 
 
 def test_all_processes_take_what_the_first_one_sees():
