@@ -300,6 +300,8 @@ def test_a_recipe_sets_defaults_and_the_command_line_goes_before_them(synthetic,
     expected = {
         "recipe": "deformation",
         **RECIPES["deformation"],
+        "base_filters": 2,
+        "critic_filters": 2,
         "epochs": 1,
         "beta1": 0.4,
         "clip_norm": 10.0,

@@ -202,7 +202,8 @@ def test_the_examples_show_what_there_is(outlined, healthy):
     dataset = ImageDataset("Folder", outlined, "test", 64)
     finding = Finding(1, BEST, SPOT.astype(np.float32), healthy, BEST, np.nan)
     figure = show([finding], "", Thresholds(None, Reading(0.5)), dataset)
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    *titles, label = [text.get_text() for text in figure.axes[0].texts]
+    assert label.startswith("diseased")
     translated = [] if np.isnan(healthy).all() else ["pseudo-healthy"]
     shown = ["image", *translated, "difference map", "score > 0.50", "diseased pixels"]
     assert titles == shown
