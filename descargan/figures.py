@@ -18,7 +18,6 @@ from descargan.files import write_atomically
 MAPS = ("difference map", "ground truth")
 MAP_LIMIT = 1.0  # colours of maps span -1 to 1, always, so that pictures can be compared
 MAP_COLOURS = "seismic"
-BAR_LABEL = "image minus healthy"
 PICTURE, GAP = 1.9, 0.05  # inches from an example to the next, and the share between them
 
 
@@ -46,7 +45,7 @@ def example_figure(
     for y, label in enumerate(rows or ()):
         axes.text(-0.06, y + 0.5, label, fontsize=9, rotation=90, ha="right", va="center")
     axes.set(xlim=(0, len(columns)), ylim=(number, 0))
-    figure.colorbar(map_scale(), cax=bar).set_label(BAR_LABEL, fontsize=9)
+    add_map_bar(figure, cax=bar)
     if title:
         figure.suptitle(title, fontsize=11, y=1 - 0.1 / figure.get_figheight(), va="top")
     return figure
@@ -81,9 +80,10 @@ def label_row(axes: Axes, label: str) -> None:
     axes.set_ylabel(label, fontsize=9)
 
 
-def map_scale() -> ScalarMappable:
-    """The colours of all maps."""
-    return ScalarMappable(Normalize(-MAP_LIMIT, MAP_LIMIT), MAP_COLOURS)
+def add_map_bar(figure: Figure, **place: object) -> None:
+    """The colour scale of all maps, at the ``place`` of figure.colorbar."""
+    scale = ScalarMappable(Normalize(-MAP_LIMIT, MAP_LIMIT), MAP_COLOURS)
+    figure.colorbar(scale, **place).set_label("image minus healthy", fontsize=9)
 
 
 def overlay_figure(
@@ -116,8 +116,7 @@ def overlay_figure(
     contour = "" if contours is None else f", contour at {contours[1]:.2f}"
     for j, name in enumerate(("image", "pseudo-healthy", f"difference map{contour}")):
         axes[0, j].set_title(name, fontsize=10)
-    bar = figure.colorbar(map_scale(), ax=axes, shrink=0.8, pad=0.01)
-    bar.set_label(BAR_LABEL, fontsize=9)
+    add_map_bar(figure, ax=axes, shrink=0.8, pad=0.01)
     figure.suptitle(title, fontsize=11)
     return figure
 
