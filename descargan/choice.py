@@ -14,8 +14,7 @@ import torch
 from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process, largest
 from descargan.files import write_json
-from descargan.maps import MAP_KINDS
-from descargan.options import FIELDS, RECIPES, Options, of_fast
+from descargan.options import RECIPES, Options, fast_to_deformation
 from descargan.training import TrainingResult, train
 
 EPOCHS = {"layer": 4, "fine-deformation": 5}  # of the short training: the latter begins later
@@ -27,11 +26,9 @@ def with_recipe(options: Options, kind: str) -> Options:
     A value counts as typed where it is not that of the fast recipe, whose options these are.
     """
     changes = {}
-    if MAP_KINDS[kind].flow:
-        recipe = RECIPES["deformation"]
-        names = {*RECIPES["fast"], *recipe}
-        free = [name for name in names if getattr(options, name) == of_fast(name)]
-        changes = {name: recipe.get(name, FIELDS[name].default) for name in free}
+    if kind == RECIPES["deformation"]["translation"]:
+        values = fast_to_deformation().items()
+        changes = {name: new for name, (old, new) in values if getattr(options, name) == old}
     return replace(options, **{**changes, "translation": kind})
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from descargan import losses
 from descargan.device import autocast
-from descargan.options import Options, critic_alone
+from descargan.options import Options, by_networks
 from descargan.steps import Batch, Terms, TrainingState, apply_gradients
 
 WARM_UP = 50  # iterations: the first gradients are so large that Adam remembers them for hundreds
@@ -30,7 +30,7 @@ def logistic_step(state: TrainingState, batch: Batch, options: Options) -> Terms
     ``state.iteration`` counts this one. Returns the loss terms, unweighted, the totals and the
     norms of the gradients.
     """
-    alone = state.iteration <= critic_alone(options)
+    alone = state.iteration <= by_networks(options, "critic_alone")
     # With dropout, a classifier of some seeds stays at chance for all of that time.
     state.discriminator.network.train(not alone)
     if alone:

@@ -13,13 +13,12 @@ class Method(NamedTuple):
 
     # One iteration, which the state has counted already, on a batch.
     step: Callable[[TrainingState, Batch, Options], Terms]
-    batches: str  # an entry of data.BATCHES_OF, where --batches names none
     # Whether maps may be read by one sign: the paper's are by both.
     signed: bool
     warm_up: int = 0  # iterations in which the learning rate rises to its value
 
 
 METHODS = {
-    "paper": Method(wasserstein_step, "shuffled", signed=False),
-    "compact": Method(logistic_step, "balanced", signed=True, warm_up=WARM_UP),
+    "paper": Method(wasserstein_step, signed=False),
+    "compact": Method(logistic_step, signed=True, warm_up=WARM_UP),
 }

@@ -409,15 +409,24 @@ RECIPES: dict[str, dict[str, object]] = {
 }
 
 
-def of_fast(name: str) -> object:
-    """The value of an option in the fast recipe."""
-    return RECIPES["fast"].get(name, FIELDS[name].default)
+# What these options are where no value is given.
+BY_NETWORKS: dict[str, dict[str, object]] = {
+    "paper": {"batches": "shuffled", "critic_alone": 0},
+    "compact": {"batches": "balanced", "critic_alone": 300},
+}
 
 
-def critic_alone(options: Options) -> int:
-    """Iterations before the generator's first."""
-    usual = 300 if options.networks == "compact" else 0
-    return usual if options.critic_alone is None else options.critic_alone
+def by_networks(options: Options, name: str) -> Any:
+    """The value of an option of BY_NETWORKS."""
+    value = getattr(options, name)
+    return BY_NETWORKS[options.networks][name] if value is None else value
+
+
+def fast_to_deformation() -> dict[str, tuple[object, object]]:
+    """The values of the fast and of the deformation recipe, of each option that either sets."""
+    fast, other = RECIPES["fast"], RECIPES["deformation"]
+    defaults = {name: FIELDS[name].default for name in {*fast, *other}}
+    return {n: (fast.get(n, value), other.get(n, value)) for n, value in defaults.items()}
 
 
 def before(name: str) -> object:

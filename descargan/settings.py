@@ -17,9 +17,9 @@ from descargan.options import (
     RECIPES,
     Options,
     before,
+    fast_to_deformation,
     flagged,
     is_choice,
-    of_fast,
     works_in,
 )
 
@@ -161,12 +161,13 @@ def saved_options(run: Run) -> dict[str, object]:
 def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> Options:
     """The options of a run that goes on. What its file lacks was not there: the default then.
 
-    Where the run has chosen its kind of map, and with it a recipe, a typed value of the fast recipe
-    is that recipe's, not the user's: see ``choice.with_recipe``.
+    Where the run has chosen the deformation recipe, a typed value of the fast recipe that has given
+    way to it is that recipe's, not the user's: see ``choice.with_recipe``.
     """
-    if run.choice.exists():
-        typed = {name: value for name, value in typed.items() if value != of_fast(name)}
     saved = saved_options(run)
+    if run.choice.exists():
+        gave_way = fast_to_deformation()
+        typed = {n: v for n, v in typed.items() if (v, saved.get(n)) != gave_way.get(n)}
     if unknown := sorted(saved.keys() - FIELDS.keys()):
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
     free = flagged("free")

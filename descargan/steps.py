@@ -12,7 +12,7 @@ from descargan.device import autocast, half_precision
 from descargan.distributed import Process, average_gradients, same_weights
 from descargan.layers import unrecorded
 from descargan.models import Discriminator, Generator
-from descargan.options import Options, critic_alone
+from descargan.options import Options, by_networks
 
 ALONE = Process()
 Terms = dict[str, Tensor]  # "critic/..." and "generator/...": what records and dashboard show
@@ -151,7 +151,7 @@ def wasserstein_step(state: TrainingState, batch: Batch, options: Options) -> Te
     While the critic is alone its fakes are the images themselves, as an untrained change is
     nothing: the critic of a class learns what those of the other class lack.
     """
-    if state.iteration <= critic_alone(options):
+    if state.iteration <= by_networks(options, "critic_alone"):
         return critic_step(state.discriminator, batch, [batch.real] * 2, options)
     return train_step(state, batch, options, state.iteration % options.critic_steps == 0)
 

@@ -42,7 +42,7 @@ from descargan.files import write_atomically, write_json
 from descargan.likeness import keep_likeness
 from descargan.methods import METHODS
 from descargan.models import build_networks
-from descargan.options import Options, as_json, critic_alone
+from descargan.options import Options, as_json, by_networks
 from descargan.progress import Bar, progress_bar
 from descargan.reading import SMOOTHING, Reading, keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
@@ -99,7 +99,7 @@ class Training:
         A last one that leaves a process without an image is dropped.
         """
         size, seed = self.whole_batch, self.options.seed
-        draw = BATCHES_OF[self.options.batches or self.method.batches]
+        draw = BATCHES_OF[by_networks(self.options, "batches")]
         batches = draw(self.images.classes, size, seed, epoch)
         return [batch for batch in batches if len(batch) >= self.process.world]
 
@@ -125,7 +125,7 @@ class Training:
         )
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
-        alone = critic_alone(self.options)
+        alone = by_networks(self.options, "critic_alone")
         learns = max(self.length - max(self.options.critic_steps - 1, alone), 0)
         if not learns or learns < alone:
             warn(
@@ -228,7 +228,7 @@ class Training:
         """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
         on_cpu = self.device.type == "cpu"
-        stop, cost = 0, Cost(options, self.length, on_cpu, critic_alone(options))
+        stop, cost = 0, Cost(options, self.length, on_cpu, by_networks(options, "critic_alone"))
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
         while state.iteration < end and not stop:

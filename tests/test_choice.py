@@ -120,6 +120,16 @@ def test_the_same_command_goes_on_with_what_was_chosen(short, synthetic, tmp_pat
     assert_refused(program(*again, "--critic-class", 2.0), "--critic-class")
 
 
+def test_a_chosen_run_refuses_a_default_that_it_was_not_trained_with(
+    short, synthetic, tmp_path, monkeypatch
+):
+    reach(monkeypatch, {"layer": 0.2, "fine-deformation": 0.6})
+    succeed(*arguments(tmp_path, synthetic), "--seed", 3, "--epochs", 1)
+    resumed = ["main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off"]
+    assert_refused(program(*resumed, "--seed", 0), "--seed is 3")
+    assert_refused(program(*resumed, "--base-filters", 64), "--base-filters is 2")
+
+
 def validations(*pairs: tuple[float | None, float]) -> TrainingResult:
     history = [{"kind": "validation", "choice": c, "auroc_anomaly": a} for c, a in pairs]
     return TrainingResult(Path(), 8, [*history, {"kind": "losses", "critic/total": 1.0}])

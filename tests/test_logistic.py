@@ -12,7 +12,7 @@ from descargan.data import ImageDataset, balanced_batches
 from descargan.evaluation import sign_of_disease
 from descargan.logistic import logistic_step
 from descargan.models import build_networks
-from descargan.options import RECIPES, Options, critic_alone
+from descargan.options import RECIPES, Options, by_networks
 from descargan.reading import Reading
 from descargan.steps import Batch, TrainingState
 from descargan.translator import Translator
@@ -268,6 +268,6 @@ def test_maps_of_what_moves_are_read_as_they_are(short, synthetic, tmp_path):
 
 
 def test_the_critic_of_compact_networks_begins_alone_in_runs_that_do_not_say_so():
-    assert critic_alone(Options(networks="compact")) == 300
-    assert critic_alone(Options(networks="compact", critic_alone=2)) == 2
-    assert critic_alone(Options()) == 0
+    assert by_networks(Options(networks="compact"), "critic_alone") == 300
+    assert by_networks(Options(networks="compact", critic_alone=2), "critic_alone") == 2
+    assert by_networks(Options(), "critic_alone") == 0
