@@ -127,7 +127,7 @@ def write_report(
         made_by=f"networks of {run.folder}, {options.weights} weights"
         if options.maps is None
         else f"maps in {options.maps}",
-        replay=command("-m", "descargan.dashboard", "--replay", printable(run.folder)),
+        replay=printable(command("-m", "descargan.dashboard", "--replay", run.folder)),
         written=f"{datetime.now():%Y-%m-%d %H:%M}",
     )
     path = options.results_dir / "report.html"

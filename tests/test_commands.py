@@ -26,7 +26,7 @@ def environment(tmp_path, monkeypatch):
 
 
 def test_python_is_named_by_its_path_from_the_current_folder(environment):
-    assert command("-m", "descargan.dashboard") == ".venv/bin/python -m descargan.dashboard"
+    assert command("-m", "x") == ".venv/bin/python -m x"
 
 
 def test_python_is_named_by_its_name_where_that_finds_it(environment, monkeypatch):
@@ -45,6 +45,29 @@ def test_a_script_is_found_from_any_folder_and_words_are_quoted(environment, mon
     assert said == f".venv/bin/python {ROOT / 'main.py'} --save-dir 'my run'"
     monkeypatch.chdir(ROOT)
     assert " main.py --resume" in command("main.py", "--resume")
+
+
+def test_a_module_of_the_project_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my run").mkdir()
+    said = command("-m", "descargan.dashboard", "--replay", Path("my run"))
+    assert said.startswith(f"cd {ROOT} && ")
+    assert said.endswith(f" -m descargan.dashboard --replay '{tmp_path / 'my run'}'")
+    done = subprocess.run(said, shell=True, capture_output=True, text=True)
+    assert "my run holds no metrics of a run" in done.stderr  # so it ran
+
+
+def test_a_script_that_torchrun_starts_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = command("-m", "torch.distributed.run", "main.py", "--save-dir", Path("run"))
+    assert said.startswith(f"cd {ROOT} && ")
+    assert said.endswith(f"main.py --save-dir {tmp_path / 'run'}")
+
+
+def test_in_the_projects_folder_nothing_more_is_said(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    said = command("-m", "descargan.dashboard", "--replay", Path("runs/one"))
+    assert said.endswith("python -m descargan.dashboard --replay runs/one")
 
 
 def test_on_windows_words_are_quoted_as_its_shell_reads_them(monkeypatch):
