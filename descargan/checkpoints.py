@@ -69,8 +69,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if missing or unknown:
         example = f"lacks {missing[0]}" if missing else f"has an unknown {unknown[0]}"
         raise UserError(
-            f"{path} holds no weights of a {type(module).__name__.lower()} of this recipe: "
-            f"it {example}"
+            f"{path} holds no weights of a {type(module).__name__.lower()} of this recipe and "
+            f"version: it {example}"
         )
     for key, value in own.items():
         if state[key].shape != value.shape:

@@ -1,4 +1,4 @@
-"""Compact networks: a generator that draws changes of its input, and a critic with two exits.
+"""Compact networks: a generator that draws changes of its input, and a critic with three exits.
 
 338,000 and 295,000 weights, whatever the size of the images. Every block is a convolution, group
 normalisation and a ReLU, so that an image is treated alike in training and testing and in any
@@ -20,7 +20,8 @@ from descargan.maps import MAP_KINDS, upsample
 GROUP = 8  # channels that are normalised together
 DROPOUT = 0.1
 HEAD_SCALE = 0.001  # standard deviation of the last weights: an untrained change is next to nothing
-SHARPNESS = 2.0  # of the pooling at the finer exit: 0 is the mean, infinity the maximum
+# Of the pooling at each exit, finest first: 0 is the mean, infinity the maximum.
+SHARPNESS = (2.0, 2.0, 0.0)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -128,11 +129,11 @@ class Verdict(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """A classifier and a critic per class on one encoder, with exits at strides 4 and 8.
+    """A classifier and a critic per class on one encoder, with exits at strides 2, 4 and 8.
 
-    Each exit draws a map of disease and one map of realness per class. The finer one, which sees 32
-    pixels, is pooled by its largest values, so that a small lesion counts; the coarser one by the
-    mean. ``image_size`` is that of the images it is trained on; any multiple of 8 goes in.
+    Each exit draws a map of disease and one map of realness per class. The finer two, which see 14
+    and 32 pixels, are pooled by their largest values, so that a small lesion counts; the coarsest
+    by the mean. ``image_size`` is that of the images it is trained on; any multiple of 8 goes in.
     """
 
     size: Tensor
@@ -142,14 +143,12 @@ class Discriminator(nn.Module):
         self.register_buffer("size", torch.tensor(image_size))
         self.encoder = nn.ModuleList(
             [
-                nn.Sequential(
-                    *(blocks(channels, 16, 16), nn.MaxPool2d(2), blocks(16, 32, 32)),
-                    *(nn.MaxPool2d(2), blocks(32, 64, 64), nn.Dropout2d(DROPOUT)),
-                ),
+                nn.Sequential(blocks(channels, 16, 16), nn.MaxPool2d(2), blocks(16, 32, 32)),
+                nn.Sequential(nn.MaxPool2d(2), blocks(32, 64, 64), nn.Dropout2d(DROPOUT)),
                 nn.Sequential(nn.MaxPool2d(2), blocks(64, 128, 128), nn.Dropout2d(DROPOUT)),
             ]
         )
-        self.exits = nn.ModuleList(nn.Conv2d(width, 3, 1) for width in (64, 128))
+        self.exits = nn.ModuleList(nn.Conv2d(width, 3, 1) for width in (32, 64, 128))
         initialise(self)
 
     @property
@@ -161,14 +160,17 @@ class Discriminator(nn.Module):
         return self.judge(self.encode(images))
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Images to features (B, 64, H / 4, W / 4) and (B, 128, H / 8, W / 8)."""
-        fine = self.encoder[0](images)
-        return [fine, self.encoder[1](fine)]
+        """Images to features: 32, 64 and 128 channels at strides 2, 4 and 8."""
+        features = []
+        for part in self.encoder:
+            images = part(images)
+            features.append(images)
+        return features
 
     def judge(self, features: list[Tensor]) -> Verdict:
         """Features to a verdict."""
         pooled = []
-        for exit_, x, sharpness in zip(self.exits, features, (SHARPNESS, 0.0), strict=True):
+        for exit_, x, sharpness in zip(self.exits, features, SHARPNESS, strict=True):
             maps = exit_(x).float()
             signed = torch.cat([maps[:, :1], -maps[:, 1:]], dim=1)  # realness to fakeness
             pooled.append(pool(signed, sharpness))

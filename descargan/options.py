@@ -195,7 +195,8 @@ class Options:
     )
     augment: bool = option(
         False,
-        "training images also turned, scaled, shifted, brighter and darker (default: no)",
+        "training images also turned, scaled, shifted, brighter and darker (default: no, and with "
+        "--recipe fast yes, but for Synthetic)",
         both_ways=True,
     )
 

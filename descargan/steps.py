@@ -79,6 +79,16 @@ class TrainingState:
             state["averaged"] = plain_state(self.averaged)
         return state
 
+    def fits(self, state: dict) -> bool:
+        """Whether a state, as on disk, is of these networks."""
+        ours = [plain_state(player.network) for player in self.players]
+        theirs = [state["generator"], state["discriminator"]]
+        return all(
+            {name: value.shape for name, value in a.items()}
+            == {name: value.shape for name, value in b.items()}
+            for a, b in zip(ours, theirs, strict=True)
+        )
+
     def load_state_dict(self, state: dict) -> None:
         self.iteration = state["iteration"]
         self.averaged.load_state_dict(state.get("averaged", state["generator"]))

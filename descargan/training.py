@@ -151,6 +151,11 @@ class Training:
                 f"{self.whole_batch}: go on with as many processes as before, or train into "
                 "another --save-dir"
             )
+        if not self.state.fits(state):
+            raise UserError(
+                f"{self.run.state} is of networks as an earlier version had them: go on with that "
+                "version, or train into another --save-dir"
+            )
         return state
 
     def save(self) -> None:

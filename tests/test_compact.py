@@ -30,7 +30,7 @@ def drawing(translation: str) -> compact.Generator:
 
 def test_sizes():
     assert parameters(compact.Generator()) == 337_448
-    assert parameters(compact.Discriminator()) == 294_774
+    assert parameters(compact.Discriminator()) == 294_873
 
 
 @pytest.mark.parametrize("translation", CHANGES)
@@ -78,10 +78,10 @@ def test_compact_networks_draw_no_whole_images():
         compact.Generator(translation="image")
 
 
-def test_the_discriminator_judges_at_both_exits(images):
+def test_the_discriminator_judges_at_three_exits(images):
     verdict = compact.Discriminator()(images)
-    assert verdict.disease.shape == (2, 4)
-    assert verdict.fakeness.shape == (2, 4, 2)
+    assert verdict.disease.shape == (3, 4)
+    assert verdict.fakeness.shape == (3, 4, 2)
 
 
 def test_class_logits_are_the_mean_over_the_exits(images):
@@ -92,15 +92,16 @@ def test_class_logits_are_the_mean_over_the_exits(images):
     torch.testing.assert_close(logits[:, DISEASED] - logits[:, HEALTHY], expected)
 
 
-def test_the_fine_exit_sees_32_pixels():
+@pytest.mark.parametrize(("exit_", "pixels"), [(0, 14), (1, 32)])
+def test_finer_exits_see_few_pixels(exit_, pixels):
     discriminator = compact.Discriminator().eval()
     for module in discriminator.modules():
         if isinstance(module, nn.GroupNorm):  # else every pixel sees all of the image
             module.forward = lambda x: x
     image = torch.rand(1, 1, 128, 128, requires_grad=True)
-    discriminator.encode(image)[0][..., 16, 16].sum().backward()
+    discriminator.encode(image)[exit_][..., 16, 16].sum().backward()
     rows = image.grad[0, 0].any(dim=1).nonzero()
-    assert 28 <= rows.max() - rows.min() + 1 <= 32
+    assert pixels - 4 <= rows.max() - rows.min() + 1 <= pixels
 
 
 def test_pooling_lies_between_mean_and_maximum():

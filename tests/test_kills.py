@@ -100,3 +100,18 @@ def test_two_damaged_states_are_an_error(trained, synthetic, tmp_path):
     assert_refused(program("main.py", "--resume", *common), "training_synthetic.pt", "damaged")
     with pytest.raises(UserError):
         Run(tmp_path, "Synthetic").load_state()
+
+
+def test_a_state_of_other_networks_is_refused(trained, synthetic, tmp_path):
+    """As a version before this one may have had them."""
+    for path in trained.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    path = tmp_path / "training_synthetic.pt"
+    state = torch.load(path, weights_only=True)
+    state["discriminator"]["exits.0.weight"] = torch.zeros(3)
+    torch.save(state, path)
+    path.with_name(f"{path.name}.sha256").unlink()
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--visdom", "off"]
+    result = program("main.py", "--resume", *common)
+    assert_refused(result, "training_synthetic.pt", "networks as an earlier version had them")

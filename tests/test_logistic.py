@@ -59,7 +59,7 @@ def test_the_critic_learns_alone_first():
 
 
 def test_alone_the_critic_learns_the_classes():
-    """By a bright spot in diseased images: it gives them the higher logits at both exits."""
+    """By a bright spot in diseased images: it gives them the higher logits at all exits."""
     state, options = state_of()
     batch, critic = batch_of(8), state.discriminator.network
     diseased = batch.classes == 1
@@ -90,10 +90,10 @@ def test_terms_are_those_of_a_plain_computation():
     softplus = torch.nn.functional.softplus
     adversarial = classification = 0.0
     for i, c in enumerate(batch.classes.tolist()):
-        for exit_ in range(2):
-            adversarial += softplus(real.fakeness[exit_, i, c]) / 8
-            adversarial += softplus(-fake.fakeness[exit_, i, 1 - c]) / 8
-            classification += softplus((1 - 2 * c) * real.disease[exit_, i]) / 8
+        for exit_ in range(3):
+            adversarial += softplus(real.fakeness[exit_, i, c]) / 12
+            adversarial += softplus(-fake.fakeness[exit_, i, 1 - c]) / 12
+            classification += softplus((1 - 2 * c) * real.disease[exit_, i]) / 12
     state.iteration = 3
     terms = logistic_step(state, batch, options)
     torch.testing.assert_close(terms["critic/adversarial"], adversarial, atol=1e-4, rtol=1e-4)
