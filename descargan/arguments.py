@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 
-from descargan import __version__
 from descargan.cli import Parser
 from descargan.options import FIELDS
 
@@ -27,7 +26,6 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--version", action="version", version=f"DeScarGAN {__version__}")
     group = parser
     for name, entry in FIELDS.items():
         about = entry.metadata

@@ -3,12 +3,16 @@
 import argparse
 import io
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from descargan import __version__
 from descargan.errors import UserError
+
+BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows lacks
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,6 +20,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: object) -> None:
         super().__init__(allow_abbrev=False, **settings)
+        self.add_argument("--version", action="version", version=f"DeScarGAN {__version__}")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")
@@ -37,6 +42,9 @@ def run(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing that was saved before is lost", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as of "| head": nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + BROKEN_PIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}"

@@ -492,7 +492,8 @@ def build_parser() -> Parser:
     add = parser.add_argument
     text = "of the run to replay, where DIR holds runs of several kinds of data"
     add("--dataset", choices=tuple(KINDS), help=text)
-    add("--port", type=port, default=8097, metavar="N", help="default: 8097")
+    flags = "--port", "--visdom-port"  # the latter as in main.py
+    add(*flags, dest="port", type=port, default=8097, metavar="N", help="default: 8097")
     text = "localhost, or 0.0.0.0 to show it to everyone on the network (default: localhost)"
     add("--host", choices=("localhost", "0.0.0.0"), default="localhost", help=text)
     return parser

@@ -67,7 +67,8 @@ class ImageDataset(Dataset):
         """A split of the data set that the options name."""
         root = options.dataset_path
         if options.dataset == "Synthetic" and not root.exists():
-            making = command("create_synthetic_dataset.py", "--output", root)
+            size = "--image-size", options.image_size
+            making = command("create_synthetic_dataset.py", *size, "--output", root)
             raise FileError(
                 f"{root} does not exist: make the data set with '{making}', or pass another "
                 "--dataset-path"
@@ -90,7 +91,8 @@ class ImageDataset(Dataset):
             if array.shape[-2:] != (size, size):
                 raise UserError(
                     f"{path} is {array.shape[-2]} x {array.shape[-1]} pixels, "
-                    f"not {size} x {size}: pass its size to --image-size"
+                    f"not {size} x {size}: pass its size to --image-size in a training; a test "
+                    "needs images of the size that its networks were trained on"
                 )
             if len(array) == 1:  # no ground truth stored: none is known, unless healthy
                 array = np.concatenate([array, np.zeros_like(array)])

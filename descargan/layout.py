@@ -150,7 +150,10 @@ def find_files(source: Path) -> list[Path]:
 def find_split(root: Path, split: str) -> Path:
     """The folder of a split, in any case."""
     if not root.is_dir():
-        raise FileError(f"{root} is no folder: pass the data set's to --dataset-path")
+        raise FileError(
+            f"{root} is no folder: pass the data set's to --dataset-path; "
+            f"{command('prepare_folders.py', '--help')} says how to make one of your images"
+        )
     names = {"validate": ("validate", "validation", "valid", "val")}.get(split, (split,))
     found = [p for p in subfolders(root) if p.name.lower() in names]
     if len(found) != 1:

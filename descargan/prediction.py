@@ -1,5 +1,6 @@
 """Predict mode: images without labels, one or many, to maps, masks, probabilities and scores."""
 
+import csv
 import io
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from descargan.errors import UserError, warn
 from descargan.figures import grey, mask_picture, overlay
 from descargan.files import naming, write_atomically, write_table
 from descargan.layout import find_files
-from descargan.names import PREDICTIONS, printable, result_name
+from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable, result_name
 from descargan.options import Options
 from descargan.pipeline import ahead
 from descargan.progress import progress_bar
@@ -83,6 +84,7 @@ def predict(options: Options, translator: Translator) -> int:
     folder = options.input if options.input.is_dir() else options.input.parent
     results = options.results_dir
     make_folder(results)
+    earlier, written = earlier_files(results), set()
     rows, gallery = [], Gallery()
     found = ahead(translate_files(translator, paths, options), options.batch_size)
     try:
@@ -97,16 +99,32 @@ def predict(options: Options, translator: Translator) -> int:
                 if is_volume(path):
                     maps[picture.name] = replace(result, flow=None)  # which takes half the memory
                 else:
-                    write_images(results / of_slice(name, picture.name), image, result)
+                    written |= write_images(results / of_slice(name, picture.name), image, result)
                 gallery.add(describe_card(rows[-1], image, result))
             if maps:
                 axis = translator.preprocessing.axis
-                write_volumes(results / name, read_volume(path), axis, maps)
+                written |= write_volumes(results / name, read_volume(path), axis, maps)
     finally:
         write_table(
             results / PREDICTIONS, FIELDS, ([row.get(name, "") for name in FIELDS] for row in rows)
         )
+    for path in earlier - written:
+        path.unlink(missing_ok=True)
     return conclude(options, rows, gallery, translator.reading)
+
+
+def earlier_files(results: Path) -> set[Path]:
+    """What an earlier prediction has left in a folder, by its table: of other images, old masks."""
+    try:
+        with (results / PREDICTIONS).open(newline="", encoding="utf-8") as file:
+            rows = [(Path(row["file"]), row["slice"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError):  # none, or no table of ours
+        return set()
+    inside = [row for row in rows if not row[0].is_absolute() and ".." not in row[0].parts]
+    named = {of_slice(*row) for row in inside} | {name for name, _ in inside}
+    endings = ENDINGS + VOLUME_ENDINGS
+    paths = {results / n.with_name(result_name(n.name, e)) for n in named for e in endings}
+    return {path for path in paths if path.is_file()}
 
 
 def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Reading) -> int:
@@ -117,10 +135,11 @@ def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Readi
         raise UserError(f"none of the {len(rows)} images can be read: see 'error' in {table}")
     unlike = sum(row.get("unlike_training") == 1 for row in rows)
     read = len(rows) - len(broken)
-    notes = [reading.reason, unlike_sentence(unlike, read), broken_sentence(broken)]
-    notes = [note for note in notes if note]
-    for note in notes:
-        warn(note)
+    faults = [reading.reason, unlike_sentence(unlike, read), broken_sentence(broken)]
+    faults = [fault for fault in faults if fault]
+    for fault in faults:
+        warn(fault)
+    notes = faults if reading.reason else [reading.said, *faults]
     summary = f"{read} images"
     diseased = sum(row.get("predicted") == 1 for row in rows)
     verdict = f"{diseased} of {summary} are called diseased by the classifier"
@@ -134,7 +153,7 @@ def unlike_sentence(unlike: int, number: int) -> str:
         return ""
     return (
         f"{unlike} of {number} images are unlike those that the networks were trained on "
-        "(column unlike_training): what is said of them means nothing"
+        f"(column unlike_training of {PREDICTIONS}): what is said of them means nothing"
     )
 
 
@@ -192,8 +211,10 @@ def of_slice(name: Path, part: str) -> Path:
     return name.with_name(f"{name.name}.{part}") if part else name
 
 
-def write_volumes(target: Path, volume: Volume, axis: str, found: Mapping[str, Result]) -> None:
-    """The files of a volume, on its grid, NaN on slices that were not taken.
+def write_volumes(
+    target: Path, volume: Volume, axis: str, found: Mapping[str, Result]
+) -> set[Path]:
+    """Write the files of a volume, on its grid, NaN on slices that were not taken; gives them.
 
     ``found`` has the results by the names of their slices.
     FILE.map.nii.gz, the difference map; FILE.healthy.nii.gz, the pseudo-healthy image in [-1, 1];
@@ -207,12 +228,14 @@ def write_volumes(target: Path, volume: Volume, axis: str, found: Mapping[str, R
     }
     if all(result.mask is not None for result in results.values()):
         written[".mask.nii.gz"] = {n: result.mask for n, result in results.items()}
-    for ending, maps in written.items():
-        write_map(target.parent / result_name(target.name, ending), volume, axis, maps)
+    paths = [target.parent / result_name(target.name, ending) for ending in written]
+    for path, maps in zip(paths, written.values(), strict=True):
+        write_map(path, volume, axis, maps)
+    return set(paths)
 
 
-def write_images(target: Path, image: np.ndarray, result: Result) -> None:
-    """The files of an image (H, W) in [-1, 1], at its own size, each written as a whole.
+def write_images(target: Path, image: np.ndarray, result: Result) -> set[Path]:
+    """Write the files of an image (H, W) in [-1, 1], at its own size, each as a whole; gives them.
 
     All at once, as most of the time goes by until the disk has them.
     """
@@ -229,6 +252,7 @@ def write_images(target: Path, image: np.ndarray, result: Result) -> None:
     paths = [target.parent / result_name(target.name, ending) for ending in contents]
     with ThreadPoolExecutor(len(paths)) as threads:
         list(threads.map(write_atomically, paths, contents.values()))
+    return set(paths)
 
 
 def make_folder(folder: Path) -> None:

@@ -43,6 +43,13 @@ class Reading(NamedTuple):
     sign: int = 0
     smoothing: float = 0.0
 
+    @property
+    def said(self) -> str:
+        """The threshold in a sentence, or why there is none."""
+        if self.threshold is None:
+            return self.reason
+        return f"masks show where the score map is over {self.threshold:.3g}"
+
     def score_map(self, difference: Map) -> Map:
         """How much speaks for disease at each pixel of difference maps, tensor or array."""
         return smooth(read(difference, self.sign), self.smoothing)

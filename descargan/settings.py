@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from descargan.checkpoints import Run, find_run, read_weights, sizes_of
+from descargan.commands import command
 from descargan.distributed import restarts
 from descargan.errors import FileError, UserError, warn
 from descargan.kinds import KINDS
@@ -124,10 +125,15 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
     """The options of a test or a prediction: sizes are read off the weights."""
     if "save_dir" not in typed and not run.is_used():
         run = shipped(run, options.mode)
-    if is_shipped(run.folder) and not run.is_used():
+    if is_shipped(run.folder) and run.folder.exists() and not run.is_used():
         raise UserError(
             f"{run.folder} holds networks that know synthetic ellipses alone, none of "
             f"--dataset {run.dataset}: train on your own images first, into another --save-dir"
+        )
+    if run.candidates() and not run.generator.exists():
+        raise UserError(
+            f"the training in {run.folder} was stopped while it tried kinds of change: go on with "
+            f"it first, with {command('main.py', '--resume', '--save-dir', run.folder)}"
         )
     generator, discriminator = map(read_weights, run.weights(options.weights))
     saved = saved_options(run)
@@ -140,7 +146,14 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
                 "weights are no others': leave it out"
             )
     inherited = {name: saved[name] for name in flagged("inherited") if name in saved}
-    inherited |= sizes_of(generator, discriminator)
+    sizes = sizes_of(generator, discriminator)
+    size = sizes["image_size"]
+    if "networks" not in sizes and typed.get("image_size", size) != size:
+        raise UserError(
+            f"the networks in {run.folder} are for images of {size} x {size}: leave --image-size "
+            "out, or train others on larger ones"
+        )
+    inherited |= sizes
     inherited |= {"save_dir": run.folder, "dataset": run.dataset}
     return replace(options, **{k: v for k, v in inherited.items() if k not in typed})
 

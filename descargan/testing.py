@@ -132,7 +132,7 @@ def conclude(
     print_confusion(seen.rows)
     concluded = verdict(found)
     print(concluded)
-    notes = [thresholds.reading.reason] if thresholds.reading.reason else []
+    notes = [thresholds.reading.said] if thresholds.reading.said else []
     for note in notes:
         print(note)
     counts = ", ".join(f"{n} {name}" for name, n in found["images"].items())

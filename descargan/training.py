@@ -233,7 +233,7 @@ class Training:
         """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
         options, state, process = self.options, self.state, self.process
         on_cpu = self.device.type == "cpu"
-        stop, cost = 0, Cost(options, self.length, on_cpu, by_networks(options, "critic_alone"))
+        stop, cost = 0, Cost(options, end, on_cpu, by_networks(options, "critic_alone"))
         pending: list[tuple[int, Terms]] = []
         latest: dict[str, float] = {}
         while state.iteration < end and not stop:

@@ -94,6 +94,8 @@ def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
     assert result.returncode == 128 + 15
     assert f"main.py --resume --save-dir {tmp_path}" in result.stdout
     assert_refused(program(*arguments(tmp_path, synthetic)), "--resume")
+    tested = program("main.py", "--mode", "test", "--save-dir", tmp_path)
+    assert_refused(tested, "while it tried kinds of change", f"--resume --save-dir {tmp_path}")
     monkeypatch.setattr(choice, "train", trained)
     succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off")
     assert losses_at(Run(tmp_path, "Synthetic")) == [4, 8]

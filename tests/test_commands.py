@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, program
 
-from descargan import commands
+from descargan import __version__, commands
 from descargan.commands import command
 from descargan.installed import NEEDED, complaint
 
@@ -100,3 +100,19 @@ def test_the_environment_that_make_set_up_is_named(tmp_path, monkeypatch):
     marker.touch()
     said = complaint(["torch"], marker)
     assert said.endswith("use .venv/bin/python, which has all that is needed")
+
+
+def test_every_program_knows_its_version():
+    for script in ("main.py", "create_synthetic_dataset.py", "prepare_folders.py"):
+        assert program(script, "--version").stdout == f"DeScarGAN {__version__}\n"
+
+
+def test_nobody_who_reads_on_is_no_error():
+    """As of `main.py ... | head`."""
+    code = "import sys; from descargan.cli import run; sys.exit(run(lambda: print('x' * 10**6)))"
+    settings = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code], **settings)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+    process.stderr.close()

@@ -413,7 +413,10 @@ def test_the_weights_of_the_project_find_the_disease_of_images_never_seen(tmp_pa
 
 def test_a_missing_data_set_names_the_command_that_makes_it(tmp_path):
     result = program("main.py", "--dataset-path", tmp_path / "warp-set", "--visdom", "off")
-    assert_refused(result, f"python create_synthetic_dataset.py --output {tmp_path / 'warp-set'}")
+    assert_refused(
+        result,
+        f"python create_synthetic_dataset.py --image-size 256 --output {tmp_path / 'warp-set'}",
+    )
 
 
 def test_an_existing_run_is_never_overwritten(trained, synthetic):
@@ -522,3 +525,21 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(synth
 def test_both_scripts_say_what_they_do():
     for script in ("main.py", "create_synthetic_dataset.py"):
         assert "usage: " in succeed(script, "--help").stdout
+
+
+def test_what_is_told_of_an_unfinished_training_says_so(trained, synthetic, tmp_path):
+    shutil.copytree(trained, run := tmp_path / "run")
+    arguments = "--mode", "test", "--dataset-path", synthetic, "--save-dir", run, "--visdom", "off"
+    assert "epochs" not in succeed("main.py", *arguments).stderr
+    path = run / "options_synthetic.json"
+    description = json.loads(path.read_text())
+    reached, description["options"]["epochs"] = description["options"]["epochs"], 9
+    path.write_text(json.dumps(description))
+    said = succeed("main.py", *arguments).stderr
+    assert f"has ended {reached} of 9 epochs" in said
+    assert f"main.py --resume --save-dir {run}" in said
+
+
+def test_networks_of_the_paper_are_tested_in_their_size_alone(trained, synthetic):
+    arguments = "--mode", "test", "--dataset-path", synthetic, "--save-dir", trained
+    assert_refused(program("main.py", *arguments, "--image-size", 128), "64 x 64", "--image-size")

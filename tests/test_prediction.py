@@ -15,6 +15,8 @@ from PIL import Image
 from descargan import files, settings
 from descargan.settings import settle
 
+SHIPPED = ("--save-dir", "save_nets/pretrained")
+
 
 def picture(path: Path, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,31 @@ def test_weights_without_a_threshold_give_maps_without_masks(run, tmp_path):
     assert "no threshold is stored" in result.stderr
     names = {path.name.removeprefix("a.png.") for path in (tmp_path / "out").glob("a.png.*")}
     assert names == {"map.npy", "healthy.png", "overlay.png"}
+
+
+def test_nothing_of_an_earlier_prediction_stays_beside_its_successor(run, tmp_path):
+    """Neither of images that are no longer there, nor masks where there is no threshold now."""
+    out, kept = tmp_path / "out", tmp_path / "out" / "of mine.mask.png"
+    for name in ("a.png", "sub/b.png"):
+        picture(tmp_path / "in" / name)
+    predict(run, tmp_path / "in", out)
+    picture(kept)
+    (tmp_path / "in" / "sub" / "b.png").unlink()
+    (run / "reading_synthetic.json").unlink()
+    assert predict(run, tmp_path / "in", out).returncode == 0
+    names = {path.name for path in out.rglob("*") if path.is_file()}
+    results = {"a.png.map.npy", "a.png.healthy.png", "a.png.overlay.png"}
+    assert names == {*results, "predictions.csv", "report.html", kept.name}
+
+
+def test_a_table_that_names_files_elsewhere_removes_none(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    picture(tmp_path / "x.mask.png")
+    (tmp_path / "out").mkdir()
+    table = f"file,slice\n../x,\n{tmp_path / 'x'},\n"
+    (tmp_path / "out" / "predictions.csv").write_text(table)
+    assert predict(run, tmp_path / "in", tmp_path / "out").returncode == 0
+    assert (tmp_path / "x.mask.png").is_file()
 
 
 def test_each_row_says_the_class_that_is_more_probable(run, tmp_path):
@@ -160,6 +187,8 @@ def test_the_networks_that_come_along_have_to_be_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = program("main.py", "--mode", "predict", "--input", "a.png")
     assert_refused(result, "--save-dir", "ellipses alone")
+    named = program("main.py", "--mode", "predict", "--input", "a.png", *SHIPPED)
+    assert_refused(named, "save_nets/pretrained", "does not exist")  # in the current folder
 
 
 @pytest.mark.parametrize(("mode", "more"), [("test", {}), ("predict", {"input": Path("x")})])
