@@ -121,7 +121,7 @@ CURVES = {
     ),
     "location": Plot(
         "validation",
-        "Validation: localisation (towards 1 is good)",
+        "Validation: localisation, by outlines (towards 1 is good)",
         "mean over diseased images",
         False,
         ("pixel_auroc", "pixel_auprc", "dice", "map_ssim"),
