@@ -13,12 +13,13 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import visdom.server.app
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
-from tornado.routing import AnyMatches, Matcher, Rule, RuleRouter
+from tornado.routing import AnyMatches, Matcher, PathMatches, Rule, RuleRouter
 from tornado.template import Template
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
@@ -29,6 +30,7 @@ from descargan.errors import UserError
 from descargan.visdom_server import LOOPBACK
 
 STATIC = "/static/"
+UNUSED = "main"  # visdom's own environment
 LOOK_AGAIN_SECONDS = 5
 MENDING = ("-m", "descargan.dashboard", "--install-assets")
 
@@ -80,8 +82,22 @@ class PageWithoutScripts(Matcher):
     """Requests for visdom's page while scripts of it are missing."""
 
     def match(self, request: HTTPServerRequest) -> dict | None:
-        page = request.path == "/" or request.path.startswith(("/env/", "/compare/"))
+        page = request.path.startswith(("/env/", "/compare/"))
         return {} if page and request.method == "GET" and missing_assets() else None
+
+
+class FrontPage(RequestHandler):
+    """Leads to a run, where visdom's front page shows an environment that nobody uses.
+
+    ``shown``: the environments by their names, the newest last.
+    """
+
+    def initialize(self, shown: Collection[str]) -> None:
+        self.shown = shown
+
+    def get(self) -> None:
+        newest = [name for name in self.shown if name != UNUSED] or [UNUSED]
+        self.redirect(f"/env/{newest[-1]}")
 
 
 class CachedScript(Matcher):
@@ -156,9 +172,11 @@ async def serve(folder: Path, host: str, number: int) -> None:
     fetching = asyncio.create_task(fetch_scripts()) if missing_assets() else None
     about = {"folder": folder.parent, "fetching": fetching}
     plain_page = Application([(".*", PlainPage, about)])
+    front_page = Application([("/", FrontPage, {"shown": visdom_pages.state})])
     scripts = Application([(f"{STATIC}(.*)", StaticFileHandler, {"path": str(cache_folder())})])
     router = RuleRouter(
         [
+            Rule(PathMatches("/"), front_page),
             Rule(PageWithoutScripts(), plain_page),
             Rule(CachedScript(), scripts),
             Rule(AnyMatches(), visdom_pages),

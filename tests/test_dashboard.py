@@ -366,6 +366,8 @@ def test_replay_shows_a_finished_run_and_leaves_nothing(trained):
 
     found = wait_for(drawn, 60)
     assert len(found["critic"]["content"]["data"][0]["x"]) == 6
+    front = requests.get(f"http://localhost:{port}/", timeout=10)
+    assert front.url == f"http://localhost:{port}/env/{shown.env}"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 0
     assert is_free(port)
