@@ -297,12 +297,15 @@ def print_progress(validations: list[dict]) -> None:
     if not validations:
         return
     first, last = validations[0], validations[-1]
-    print(f"{'validation':<62}{'epoch':>6} {first['epoch']:<6g}{'epoch':>6} {last['epoch']:<6g}")
-    for name, value in last.items():
-        if name not in ("kind", "iteration", "epoch"):
-            pair = ("undefined" if v is None else decimals(v) for v in (first.get(name), value))
-            title = title_of(name) if name in PER_IMAGE | OVERALL else OF_VALIDATION.get(name, name)
-            print(f"{title:<62}" + "".join(f"{text:>12}" for text in pair))
+    rows = []
+    for name in [name for name in last if name not in ("kind", "iteration", "epoch")]:
+        pair = ("undefined" if v is None else decimals(v) for v in (first.get(name), last[name]))
+        title = title_of(name) if name in PER_IMAGE | OVERALL else OF_VALIDATION.get(name, name)
+        rows.append((title, *pair))
+    width = max(len(title) for title, *_ in rows)
+    epochs = (f"epoch {line['epoch']:g}" for line in (first, last))
+    for title, *pair in [("validation", *epochs), *rows]:
+        print(f"{title:<{width}}" + "".join(f"{text:>12}" for text in pair))
 
 
 def keep_examples(run: Run, columns: dict[str, np.ndarray], epoch: float) -> None:
