@@ -195,8 +195,7 @@ class Options:
     )
     augment: bool = option(
         False,
-        "training images also turned, scaled, shifted, brighter and darker (default: no, and with "
-        "--recipe fast yes, but for Synthetic)",
+        "training images also turned, scaled, shifted, brighter and darker (default: no)",
         both_ways=True,
     )
 

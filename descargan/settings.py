@@ -36,9 +36,6 @@ def settle(typed: Mapping[str, object]) -> Options:
     """
     typed = dict(typed)
     recipe = RECIPES[typed.get("recipe", Options.recipe)]
-    if KINDS[typed.get("dataset", Options.dataset)].prepared:
-        # They vary by themselves, and views that are sampled anew are smoother than any of them.
-        recipe = {**recipe, "augment": False}
     options = Options(**{**recipe, **typed})
     refuse_idle(typed, options.mode)
     if restarts() and options.resume == "off":

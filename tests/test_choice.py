@@ -159,12 +159,6 @@ def test_what_moves_is_trained_by_its_recipe_but_for_what_was_typed():
     assert choice.with_recipe(fast, "layer") == replace(fast, translation="layer")
 
 
-def test_own_images_are_augmented_and_those_that_are_drawn_are_not():
-    assert settle({"recipe": "fast", "dataset": "Folder"}).augment
-    assert not settle({"recipe": "fast"}).augment
-    assert settle({"recipe": "fast", "augment": True}).augment
-
-
 def test_candidates_are_kinds_of_map_with_a_short_training():
     assert tuple(choice.EPOCHS) == CANDIDATES
     assert MAP_KINDS.keys() > choice.EPOCHS.keys()
