@@ -105,15 +105,20 @@ class Training:
 
     def begin(self, dashboard: Dashboard) -> None:
         """Take up the run in its folder, or start it, and show what is known of it."""
-        self.dashboard = dashboard
-        resumed = self.options.resume != "off" and self.run.is_resumable()
+        self.dashboard, options = dashboard, self.options
+        resumed = options.resume != "off" and self.run.is_resumable()
         if resumed:
             self.state.load_state_dict(self.load_fitting_state())
         if not self.process.is_first:
             return
+        if options.amp and options.networks == "paper" and options.penalty_of == "sum":
+            warn(
+                "--amp with the paper's critics has lost a long run, as their penalty leaves "
+                "score maps free to grow: leave it out for more than some thousand iterations"
+            )
         self.run.folder.mkdir(parents=True, exist_ok=True)
         self.run.rewind_metrics(self.state.iteration if resumed else -1)
-        description = describe_run(self.options, self.fingerprint)
+        description = describe_run(options, self.fingerprint)
         write_json(self.run.options, description)
         self.dashboard.describe(description)
         for line in self.run.read_metrics():

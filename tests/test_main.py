@@ -540,6 +540,15 @@ def test_what_is_told_of_an_unfinished_training_says_so(trained, synthetic, tmp_
     assert f"main.py --resume --save-dir {run}" in said
 
 
+@pytest.mark.parametrize(("more", "warned"), [((), True), (("--penalty-of", "mean"), False)])
+def test_mixed_precision_warns_of_critics_whose_score_maps_are_free(
+    synthetic, tmp_path, more, warned
+):
+    arguments = *TRAIN, "--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1
+    said = succeed(*arguments, "--amp", *more).stderr
+    assert ("--amp with the paper's critics" in said) == warned
+
+
 def test_networks_of_the_paper_are_tested_in_their_size_alone(trained, synthetic):
     arguments = "--mode", "test", "--dataset-path", synthetic, "--save-dir", trained
     assert_refused(program("main.py", *arguments, "--image-size", 128), "64 x 64", "--image-size")
