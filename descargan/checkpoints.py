@@ -184,6 +184,7 @@ class Run:
         self.picture = folder / f"examples_{name}.png"
         self.reading = folder / f"reading_{name}.json"  # see reading.py
         self.likeness = folder / f"likeness_{name}.npz"  # see likeness.py
+        self.lock = folder / f"training_{name}.lock"
         self.choice = folder / f"choice_{name}.json"  # see choice.py
 
     def candidate(self, kind: str) -> "Run":

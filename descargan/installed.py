@@ -10,7 +10,7 @@ from pathlib import Path
 from descargan.commands import ROOT, shorter
 
 NEEDED = ("torch", "numpy", "scipy", "skimage", "sklearn", "PIL", "matplotlib", "jinja2")
-NEEDED += ("tifffile", "pydicom", "nibabel", "tqdm")
+NEEDED += ("tifffile", "pydicom", "nibabel", "tqdm", "filelock")
 
 
 def complaint(missing: list[str], marker: Path = ROOT / ".venv" / "installed") -> str:

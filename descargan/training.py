@@ -38,8 +38,9 @@ from descargan.distributed import Process, average, largest
 from descargan.errors import UserError, warn
 from descargan.evaluation import example_batch, sign_of_disease, translate_examples, validate
 from descargan.figures import example_figure, save_figure
-from descargan.files import write_atomically, write_json
+from descargan.files import naming, write_atomically, write_json
 from descargan.likeness import keep_likeness
+from descargan.locks import held
 from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json, by_networks
@@ -116,7 +117,6 @@ class Training:
                 "--amp with the paper's critics has lost a long run, as their penalty leaves "
                 "score maps free to grow: leave it out for more than some thousand iterations"
             )
-        self.run.folder.mkdir(parents=True, exist_ok=True)
         self.run.rewind_metrics(self.state.iteration if resumed else -1)
         description = describe_run(options, self.fingerprint)
         write_json(self.run.options, description)
@@ -279,7 +279,11 @@ def train(
     with enough_memory():
         training = Training(options, device, process)
     run, state = training.run, training.state
-    with connected(options, process) as dashboard, enough_memory():
+    with (
+        alone_in(run, process),
+        connected(options, process) as dashboard,
+        enough_memory(),
+    ):
         training.begin(dashboard)
         end = min(stop_after or options.epochs, options.epochs) * training.per_epoch
         settings = {"total": end, "initial": state.iteration, "disable": not process.is_first}
@@ -289,6 +293,23 @@ def train(
     if process.is_first and not stop:
         print_progress([line for line in history if line["kind"] == "validation"])
     return TrainingResult(run.folder, state.iteration, history, stop)
+
+
+@contextmanager
+def alone_in(run: Run, process: Process) -> Iterator[None]:
+    """Raise UserError where another training writes to the run; keep others out meanwhile."""
+    if not process.is_first:
+        yield
+        return
+    with naming(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+    with held(run.lock) as ours:
+        if not ours:
+            raise UserError(
+                f"{run.folder} is being trained by another process: wait until it has ended, or "
+                "train into another --save-dir"
+            )
+        yield
 
 
 def best_choice(run: Run) -> float:

@@ -18,6 +18,7 @@ from PIL import Image
 import create_synthetic_dataset
 from descargan import __version__, api, metrics, reading, scores, training
 from descargan.checkpoints import write_file
+from descargan.locks import held
 from descargan.options import FIELDS, RECIPES
 
 TRAIN = ["main.py", *TINY, "--critic-steps", "2", "--log-every", "1", "--visdom", "off"]
@@ -552,3 +553,14 @@ def test_mixed_precision_warns_of_critics_whose_score_maps_are_free(
 def test_networks_of_the_paper_are_tested_in_their_size_alone(trained, synthetic):
     arguments = "--mode", "test", "--dataset-path", synthetic, "--save-dir", trained
     assert_refused(program("main.py", *arguments, "--image-size", 128), "64 x 64", "--image-size")
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(trained, synthetic, tmp_path):
+    shutil.copytree(trained, run := tmp_path / "run")
+    before = {p: p.read_bytes() for p in run.iterdir() if p.is_file()}
+    again = "main.py", "--resume", "--save-dir", run, "--epochs", 9, "--visdom", "off"
+    with held(run / "training_synthetic.lock"):
+        assert_refused(program(*again), str(run), "another process", "--save-dir")
+    assert {p: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+    succeed(*again)
+    assert not (run / "training_synthetic.lock").exists()
