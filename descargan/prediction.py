@@ -135,15 +135,15 @@ def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Readi
         raise UserError(f"none of the {len(rows)} images can be read: see 'error' in {table}")
     unlike = sum(row.get("unlike_training") == 1 for row in rows)
     read = len(rows) - len(broken)
-    faults = [reading.reason, unlike_sentence(unlike, read), broken_sentence(broken)]
-    faults = [fault for fault in faults if fault]
-    for fault in faults:
-        warn(fault)
-    notes = faults if reading.reason else [reading.said, *faults]
+    notes = [reading.reason, unlike_sentence(unlike, read), broken_sentence(broken)]
+    notes = [note for note in notes if note]
+    for note in notes:
+        warn(note)
     summary = f"{read} images"
     diseased = sum(row.get("predicted") == 1 for row in rows)
     verdict = f"{diseased} of {summary} are called diseased by the classifier"
-    report = write_report(options, Said(verdict, summary, notes), gallery)
+    about = "; ".join(filter(None, (summary, reading.masks)))
+    report = write_report(options, Said(verdict, about, notes), gallery)
     print(f"{summary}; written to {table}; to look at: {report}")
     return len(broken)
 

@@ -44,10 +44,10 @@ class Reading(NamedTuple):
     smoothing: float = 0.0
 
     @property
-    def said(self) -> str:
-        """The threshold in a sentence, or why there is none."""
+    def masks(self) -> str:
+        """What masks show, in words; empty where there are none."""
         if self.threshold is None:
-            return self.reason
+            return ""
         return f"masks show where the score map is over {self.threshold:.3g}"
 
     def score_map(self, difference: Map) -> Map:

@@ -132,11 +132,13 @@ def conclude(
     print_confusion(seen.rows)
     concluded = verdict(found)
     print(concluded)
-    notes = [thresholds.reading.said] if thresholds.reading.said else []
-    for note in notes:
+    reading = thresholds.reading
+    notes = [reading.reason] if reading.reason else []
+    for note in filter(None, notes or [reading.masks]):
         print(note)
     counts = ", ".join(f"{n} {name}" for name, n in found["images"].items())
-    said = Said(concluded, f"{len(seen.rows)} images ({counts})", notes)
+    summary = "; ".join(filter(None, (f"{len(seen.rows)} images ({counts})", reading.masks)))
+    said = Said(concluded, summary, notes)
     method = "these networks" if options.maps is None else printable(options.maps)
     measured = Measured(tables(found, method), report_rows(entries), roc)
     page = write_report(options, said, seen.gallery, measured)
