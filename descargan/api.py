@@ -124,10 +124,8 @@ def run_test(options: Options) -> Results:
     from descargan.testing import test
 
     speed_up_process(options.tf32)
-    if options.maps is None:
-        warn_of_unfinished(options)
     with enough_memory():
-        return test(options, Translator.of(options) if options.maps is None else None)
+        return test(options, trained_networks(options) if options.maps is None else None)
 
 
 def run_prediction(options: Options) -> None:
@@ -135,19 +133,19 @@ def run_prediction(options: Options) -> None:
     from descargan.prediction import predict
 
     speed_up_process(options.tf32)
-    warn_of_unfinished(options)
     with enough_memory():
-        predict(options, Translator.of(options))
+        predict(options, trained_networks(options))
 
 
-def warn_of_unfinished(options: Options) -> None:
-    """Say that a training can go on, where its history ends before its last epoch."""
+def trained_networks(options: Options) -> Translator:
+    """The networks of a run; says that it can go on, where its history ends before its epochs."""
     run = Run(options.save_dir, options.dataset)
     epochs, history = run.read_description()["options"].get("epochs"), run.read_metrics()
     reached = history[-1].get("epoch") if history else None
     if reached is not None and epochs is not None and reached < epochs:
         again = resume_command(options, Process())
         warn(f"the training has ended {reached:.3g} of {epochs} epochs; to go on with it: {again}")
+    return Translator.of(options)
 
 
 def refuse_other_run(options: Options) -> None:

@@ -76,6 +76,12 @@ def write_table(path: Path, header: tuple, rows: Iterable[tuple]) -> None:
     write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that :func:`write_table` wrote, by the names of its columns."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Turn an error of the system into the sentence that ``path`` cannot be written.

@@ -4,7 +4,6 @@ ROOT/{train,validate,test}/{healthy class, other class}/image files, and masks/ 
 classes where there are outlines; folder names in any case.
 """
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn
@@ -12,7 +11,7 @@ from typing import NoReturn
 from descargan import DISEASED, HEALTHY
 from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
-from descargan.files import read_json
+from descargan.files import read_json, read_table
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
 from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
@@ -117,8 +116,7 @@ def read_patients(root: Path, images: list[Path]) -> list[str]:
     Empty where there is none, or where it does not name every image with a patient.
     """
     try:
-        with (root / MANIFEST).open(newline="", encoding="utf-8") as file:
-            patients = {row["file"]: row["patient"] for row in csv.DictReader(file)}
+        patients = {row["file"]: row["patient"] for row in read_table(root / MANIFEST)}
     except (OSError, KeyError, ValueError):
         return []
     found = [patients.get(printable(path.relative_to(root).as_posix())) for path in images]

@@ -1,6 +1,5 @@
 """Two tests of the same images: how far one differs from the other, with intervals of pairs."""
 
-import csv
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from descargan import metrics, resampling
 from descargan.errors import FileError
+from descargan.files import read_table
 from descargan.names import printable
 from descargan.scores import OVERALL, PER_IMAGE, Row
 
@@ -18,8 +18,7 @@ TABLE = "metrics.csv"
 def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     """What a test found in each of ``files``. Raises UserError where it is of other images."""
     try:
-        with (results / TABLE).open(newline="", encoding="utf-8") as file:
-            rows = {row["file"]: row for row in csv.DictReader(file)}
+        rows = {row["file"]: row for row in read_table(results / TABLE)}
     except (OSError, KeyError, ValueError):
         raise FileError(f"{results / TABLE} is no table of a test: pass its results") from None
     missing = [file for file in files if printable(file) not in rows]

@@ -1,6 +1,5 @@
 """Predict mode: images without labels, one or many, to maps, masks, probabilities and scores."""
 
-import csv
 import io
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from descargan import CLASS_NAMES
 from descargan.data import as_it_is
 from descargan.errors import UserError, warn
 from descargan.figures import grey, mask_picture, overlay
-from descargan.files import naming, write_atomically, write_table
+from descargan.files import naming, read_table, write_atomically, write_table
 from descargan.layout import find_files
 from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable, result_name
 from descargan.options import Options
@@ -116,8 +115,7 @@ def predict(options: Options, translator: Translator) -> int:
 def earlier_files(results: Path) -> set[Path]:
     """What an earlier prediction has left in a folder, by its table: of other images, old masks."""
     try:
-        with (results / PREDICTIONS).open(newline="", encoding="utf-8") as file:
-            rows = [(Path(row["file"]), row["slice"]) for row in csv.DictReader(file)]
+        rows = [(Path(row["file"]), row["slice"]) for row in read_table(results / PREDICTIONS)]
     except (OSError, KeyError, ValueError, TypeError):  # none, or no table of ours
         return set()
     inside = [row for row in rows if not row[0].is_absolute() and ".." not in row[0].parts]
@@ -142,8 +140,7 @@ def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Readi
     summary = f"{read} images"
     diseased = sum(row.get("predicted") == 1 for row in rows)
     verdict = f"{diseased} of {summary} are called diseased by the classifier"
-    about = "; ".join(filter(None, (summary, reading.masks)))
-    report = write_report(options, Said(verdict, about, notes), gallery)
+    report = write_report(options, Said(verdict, summary, notes, reading.masks), gallery)
     print(f"{summary}; written to {table}; to look at: {report}")
     return len(broken)
 

@@ -94,12 +94,13 @@ class Said(NamedTuple):
     """The words of a page, sentences without full stops.
 
     ``verdict``: what it comes to; ``summary``: in a few words what was looked at; ``notes``: what a
-    reader must know beside it.
+    reader must know beside it; ``masks``: what masks show, where there are some.
     """
 
     verdict: str
     summary: str
     notes: Sequence[str]
+    masks: str = ""
 
 
 def write_report(

@@ -1,6 +1,7 @@
 """One iteration of training: the critic's step and the generator's, and the state they change."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -81,12 +82,10 @@ class TrainingState:
 
     def fits(self, state: dict) -> bool:
         """Whether a state, as on disk, is of these networks."""
-        ours = [plain_state(player.network) for player in self.players]
-        theirs = [state["generator"], state["discriminator"]]
+        theirs = state["generator"], state["discriminator"]
         return all(
-            {name: value.shape for name, value in a.items()}
-            == {name: value.shape for name, value in b.items()}
-            for a, b in zip(ours, theirs, strict=True)
+            shapes(player.network.state_dict()) == shapes(weights)
+            for player, weights in zip(self.players, theirs, strict=True)
         )
 
     def load_state_dict(self, state: dict) -> None:
@@ -116,6 +115,10 @@ def make_player(network: nn.Module, options: Options, device: torch.device) -> P
 def plain_state(network: nn.Module) -> dict[str, Tensor]:
     """The weights of a network on the CPU, in the default memory format."""
     return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}
 
 
 @dataclass

@@ -137,8 +137,7 @@ def conclude(
     for note in filter(None, notes or [reading.masks]):
         print(note)
     counts = ", ".join(f"{n} {name}" for name, n in found["images"].items())
-    summary = "; ".join(filter(None, (f"{len(seen.rows)} images ({counts})", reading.masks)))
-    said = Said(concluded, summary, notes)
+    said = Said(concluded, f"{len(seen.rows)} images ({counts})", notes, reading.masks)
     method = "these networks" if options.maps is None else printable(options.maps)
     measured = Measured(tables(found, method), report_rows(entries), roc)
     page = write_report(options, said, seen.gallery, measured)

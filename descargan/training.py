@@ -106,19 +106,14 @@ class Training:
 
     def begin(self, dashboard: Dashboard) -> None:
         """Take up the run in its folder, or start it, and show what is known of it."""
-        self.dashboard, options = dashboard, self.options
-        resumed = options.resume != "off" and self.run.is_resumable()
+        self.dashboard = dashboard
+        resumed = self.options.resume != "off" and self.run.is_resumable()
         if resumed:
             self.state.load_state_dict(self.load_fitting_state())
         if not self.process.is_first:
             return
-        if options.amp and options.networks == "paper" and options.penalty_of == "sum":
-            warn(
-                "--amp with the paper's critics has lost a long run, as their penalty leaves "
-                "score maps free to grow: leave it out for more than some thousand iterations"
-            )
         self.run.rewind_metrics(self.state.iteration if resumed else -1)
-        description = describe_run(options, self.fingerprint)
+        description = describe_run(self.options, self.fingerprint)
         write_json(self.run.options, description)
         self.dashboard.describe(description)
         for line in self.run.read_metrics():
@@ -128,18 +123,28 @@ class Training:
             f"{self.per_epoch} iterations of {self.whole_batch} an epoch, {self.length} in all, on "
             f"{self.process.world} x {self.device.type}; writing to {self.run.folder}"
         )
+        self.warn_of_settings()
+        keep_likeness(self.run.likeness, self.images, self.validation)
+        if self.state.iteration == 0:
+            self.check_on_validation()  # the untrained networks, to compare with
+
+    def warn_of_settings(self) -> None:
+        """Say what number of images, length and precision are likely to spoil."""
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
-        alone = by_networks(self.options, "critic_alone")
-        learns = max(self.length - max(self.options.critic_steps - 1, alone), 0)
+        options = self.options
+        alone = by_networks(options, "critic_alone")
+        learns = max(self.length - max(options.critic_steps - 1, alone), 0)
         if not learns or learns < alone:
             warn(
                 f"the critic begins without the generator, which learns in at most {learns} "
                 f"of these {self.length} iterations: pass more --epochs"
             )
-        keep_likeness(self.run.likeness, self.images, self.validation)
-        if self.state.iteration == 0:
-            self.check_on_validation()  # the untrained networks, to compare with
+        if options.amp and options.networks == "paper" and options.penalty_of == "sum":
+            warn(
+                "--amp with the paper's critics has lost a long run, as their penalty leaves "
+                "score maps free to grow: leave it out for more than some thousand iterations"
+            )
 
     def load_fitting_state(self) -> dict:
         """The state to go on from. Raises UserError where it is of other images or batches."""
@@ -324,8 +329,10 @@ def print_progress(validations: list[dict]) -> None:
         return
     first, last = validations[0], validations[-1]
     rows = []
-    for name in [name for name in last if name not in ("kind", "iteration", "epoch")]:
-        pair = ("undefined" if v is None else decimals(v) for v in (first.get(name), last[name]))
+    for name, value in last.items():
+        if name in ("kind", "iteration", "epoch"):
+            continue
+        pair = ("undefined" if v is None else decimals(v) for v in (first.get(name), value))
         title = title_of(name) if name in PER_IMAGE | OVERALL else OF_VALIDATION.get(name, name)
         rows.append((title, *pair))
     width = max(len(title) for title, *_ in rows)

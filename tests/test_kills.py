@@ -1,6 +1,7 @@
 """Training killed at any moment goes on from a complete checkpoint, to the same weights."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -74,9 +75,7 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(trained, synthet
 
 
 def test_resume_falls_back_to_the_previous_state_and_says_so(trained, synthetic, tmp_path):
-    for path in trained.iterdir():
-        if path.is_file():
-            (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     state = tmp_path / "training_synthetic.pt"
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 16
@@ -91,9 +90,7 @@ def test_resume_falls_back_to_the_previous_state_and_says_so(trained, synthetic,
 
 
 def test_two_damaged_states_are_an_error(trained, synthetic, tmp_path):
-    for path in trained.iterdir():
-        if path.is_file():
-            (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     for name in ("training_synthetic.pt", "training_synthetic.pt.previous"):
         (tmp_path / name).write_bytes(b"nothing")
     common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--visdom", "off"]
@@ -104,9 +101,7 @@ def test_two_damaged_states_are_an_error(trained, synthetic, tmp_path):
 
 def test_a_state_of_other_networks_is_refused(trained, synthetic, tmp_path):
     """As a version before this one may have had them."""
-    for path in trained.iterdir():
-        if path.is_file():
-            (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "training_synthetic.pt"
     state = torch.load(path, weights_only=True)
     state["discriminator"]["exits.0.weight"] = torch.zeros(3)
