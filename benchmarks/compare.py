@@ -35,15 +35,16 @@ from descargan import HEALTHY, metrics, testing
 from descargan.cli import Parser, positive, run
 from descargan.data import ImageDataset, evenly_spread
 from descargan.device import speed_up_process
+from descargan.errors import UserError
 from descargan.figures import save_figure
 from descargan.files import without_nan, write_json
 from descargan.layout import find_masks
-from descargan.maps import choose_sign, strengths
 from descargan.masks import fit_mask, read_mask
 from descargan.names import map_names
 from descargan.options import Options
 from descargan.others import choose_thresholds
-from descargan.reading import SMOOTHING, Reading
+from descargan.reading import DIFFUSION, Reading
+from descargan.score_maps import choose_sign, strengths
 from descargan.scores import Finding, Thresholds
 from descargan.settings import settle
 
@@ -112,12 +113,12 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     torch.manual_seed(0)
     validation, dataset = (ImageDataset.open(options, split) for split in ("validate", "test"))
     found = list(findings(explain, validation))
-    reading = Reading(None, sign=sign_of_disease(found), smoothing=SMOOTHING)
+    reading = Reading(None, sign=sign_of_disease(found), diffusion=DIFFUSION)
     levels, validated = choose_threshold(found, reading)
     method = testing.Method(partial(findings, explain), levels, in_unit=False)
     results = folder / "results" / "test"
     seen = testing.look_at(method, dataset, results, Thresholds(validated, reading))
-    about = {"sign_of_disease": reading.sign, "smoothing_of_score_map": reading.smoothing}
+    about = {"sign_of_disease": reading.sign, "diffusion_of_score_map": reading.diffusion}
     about["dice_threshold_chosen_on_validation"] = validated
     measured = testing.measure(dataset, seen, [])
     write_json(results / "metrics.json", without_nan({**about, **measured}))
@@ -137,14 +138,14 @@ def findings(explain: Explain, dataset: ImageDataset) -> Iterator[Finding]:
 
 
 def sign_of_disease(found: list[Finding]) -> int:
-    """How maps are read, by the classes of the validation images: see ``maps.choose_sign``."""
+    """How maps are read, by the classes of validation images: see ``score_maps.choose_sign``."""
     maps = torch.from_numpy(np.stack([f.difference for f in found]))
     return choose_sign(strengths(maps[:, None]), torch.tensor([f.label for f in found]))
 
 
 def choose_threshold(found: list[Finding], reading: Reading) -> tuple[np.ndarray, float | None]:
     """Thresholds for maps of any unit, and the one with the best mean Dice; None without masks."""
-    scores = [reading.score_map(f.difference) for f in found]
+    scores = [reading.score_map(f.difference, f.image) for f in found]
     levels = choose_thresholds(scores)
     curves = [
         metrics.dice_curve(score, f.truth, levels)
@@ -186,34 +187,35 @@ def print_table(out: Path, data: dict[str, Options], methods: list[str]) -> None
     titles = [*COLUMNS.values(), f"healthy images with a blob of {BLOB} pixels"]
     print(header(["data", "method", "seeds", "minutes", *titles]))
     for name, options in data.items():
-        files = healthy_files(options)
+        healthy = healthy_images(options)
         for method in methods:
             folders = runs_of(out, name, method)
             if not folders:
                 continue
             seeds = [json.loads((f / "metrics.json").read_text())["metrics"] for f in folders]
             cells = [cell([value_of(s, column) for s in seeds]) for column in COLUMNS]
-            cells.append(cell([share_with_blob(folder, files) for folder in folders]))
+            cells.append(cell([share_with_blob(folder, healthy) for folder in folders]))
             print(row([name, TITLES[method], len(seeds), minutes_of(folders), *cells]))
 
 
-def healthy_files(options: Options) -> list[str]:
-    """The names of the difference maps of the healthy test images."""
+def healthy_images(options: Options) -> dict[str, np.ndarray]:
+    """The healthy test images (H, W), by the names of their difference maps."""
     dataset = ImageDataset.open(options, "test")
-    named = zip(map_names(testing.names_of(dataset)), dataset.classes, strict=True)
-    return [name for name, c in named if c == HEALTHY]
+    files = map_names(testing.names_of(dataset))
+    healthy = (dataset.classes == HEALTHY).nonzero().flatten().tolist()
+    return {files[index]: dataset[index][0][0].numpy() for index in healthy}
 
 
-def share_with_blob(results: Path, files: list[str]) -> float | None:
-    """Of the maps that are named, how many are over the threshold of validation in one place.
+def share_with_blob(results: Path, images: dict[str, np.ndarray]) -> float | None:
+    """Of the maps of images, by name, how many are over the threshold of validation in one place.
 
     None where the validation split had no outlines to choose a threshold by.
     """
     reading = reading_of_test(results)
     if reading.threshold is None:
         return None
-    maps = (np.load(results / "difference_maps" / file) for file in files)
-    found = [label(reading.mask(difference)) for difference in maps]
+    maps = (score_map(results, reading, file, image) for file, image in images.items())
+    found = [label(reading.mask(scores)) for scores in maps]
     return float(np.mean([np.bincount(x.ravel())[1:].max(initial=0) >= BLOB for x in found]))
 
 
@@ -238,7 +240,9 @@ def draw(out: Path, data: dict[str, Options], methods: list[str], path: Path) ->
         for line, index in enumerate(evenly_spread(dataset, SHOWN, healthy=0)):
             image, truth, _ = (x.numpy() for x in dataset[index])
             cells = [image[0], metrics.is_diseased(truth[0])]
-            cells += [score_map(runs_of(out, name, m), files[index]) for m in shown]
+            for runs in (runs_of(out, name, m) for m in shown):
+                how = (runs[0], reading_of_test(runs[0])) if runs else None
+                cells.append(score_map(*how, files[index], image[0]) if how else None)
             place = axes[SHOWN * top + line]
             place[0].set_ylabel(name)
             for axis, array, colours in zip(place, cells, colours_of(len(cells)), strict=True):
@@ -260,16 +264,17 @@ def colours_of(columns: int) -> list[str]:
 def reading_of_test(results: Path) -> Reading:
     """How a test read its maps, with the threshold that it chose on the validation split."""
     said = json.loads((results / "metrics.json").read_text())
+    if "diffusion_of_score_map" not in said:
+        raise UserError(f"{results} is the test of an earlier version: remove it to test again")
     threshold = said["dice_threshold_chosen_on_validation"]
-    smoothing = said.get("smoothing_of_score_map", 0.0)  # of runs from before there was any
-    return Reading(threshold, sign=said["sign_of_disease"], smoothing=smoothing)
+    return Reading(
+        threshold, sign=said["sign_of_disease"], diffusion=said["diffusion_of_score_map"]
+    )
 
 
-def score_map(runs: list[Path], file: str) -> np.ndarray | None:
-    """The score map of the first run of a method; None where it has none."""
-    if not runs:
-        return None
-    return reading_of_test(runs[0]).score_map(np.load(runs[0] / "difference_maps" / file))
+def score_map(results: Path, reading: Reading, file: str, image: np.ndarray) -> np.ndarray:
+    """The score map of an image, from the difference map that a test has stored."""
+    return reading.score_map(np.load(results / "difference_maps" / file), image)
 
 
 def named_folder(text: str) -> tuple[str, Path]:

@@ -107,12 +107,15 @@ def evaluate(
 ) -> None:
     """Metrics and maps of a method, in the form of main.py's test."""
     torch.manual_seed(0)
-    threshold = scores.choose_threshold(findings(explain, validation))
+    thresholds = scores.Thresholds(
+        scores.choose_threshold(findings(explain, validation)), scores.NO_READING
+    )
     maps = folder / "results" / "difference_maps"
     maps.mkdir(parents=True, exist_ok=True)
     rows, files = [], maps_of(dataset)
     for index, finding in enumerate(findings(explain, dataset)):
-        rows.append(scores.describe_image(dataset.name(index), finding, threshold))
+        score = np.abs(finding.difference)
+        rows.append(scores.describe_image(dataset.name(index), finding, score, thresholds))
         np.save(maps / files[index], finding.difference)
     summary = scores.summarise(rows)
     write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))

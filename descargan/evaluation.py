@@ -6,8 +6,8 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.data import ImageDataset, evenly_spread
-from descargan.maps import choose_sign, strengths
 from descargan.reading import are_too_few, count_values, describe_maps
+from descargan.score_maps import choose_sign, strengths
 from descargan.translator import Translator
 
 
@@ -55,7 +55,8 @@ def validate(
         "kappa": metrics.kappa(labels, predicted),
         "mse_healthy": float(np.mean(identity)),
     }
-    result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy())
+    least = translator.reading.least
+    result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy(), least)
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
     for name in located[0] if located else ():
@@ -68,7 +69,7 @@ def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: i
     """How difference maps are to be read, by the classes of a split, without outlines.
 
     1 or -1 where most of the diseased images differ from healthy ones by what is brighter or darker
-    in their maps, else 0: see ``maps.choose_sign``; and 0 where the images are too few to say.
+    in their maps, else 0 (``score_maps.choose_sign``), as where the images are too few to say.
     """
     if are_too_few(dataset.classes):
         return 0

@@ -4,24 +4,17 @@ A kind owns no module, so that the names of the weights do not depend on it. A n
 of :data:`MAP_KINDS`, and its name in ``options.TRANSLATIONS``.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from descargan import DISEASED, HEALTHY
 from descargan.images import scale_to_range
 
-Map = TypeVar("Map", Tensor, np.ndarray)
 MAX_FLOW = 0.25  # where the image spans [-1, 1]
-MOSTLY = 2.0
-AGREED = 0.75
 # Brightness of what a layer consists of, above the images' [-1, 1], so that the brightest can be
 # made darker too: at 1 it cannot, far above 1 the layer is plain addition.
 ABOVE = 2.0
@@ -37,50 +30,6 @@ def rescaled_difference(images: Tensor, healthy: Tensor) -> Tensor:
 def plain_difference(images: Tensor, healthy: Tensor) -> Tensor:
     """``image - pseudo-healthy image``: an outlier in one of them does not rescale all of it."""
     return images - healthy
-
-
-def read(difference: Map, sign: int) -> Map:
-    """The score map of a difference map, tensor or array: how much speaks for disease, from 0 up.
-
-    ``sign``: 1 where disease brightens, -1 where it darkens, 0 where it does either.
-    """
-    return (sign * difference).clip(0) if sign else abs(difference)
-
-
-def smooth(scores: Map, share: float) -> Map:
-    """Score maps (..., H, W), tensor or array, blurred by a Gaussian.
-
-    Its standard deviation is a ``share`` of the larger side; none of it reaches beyond three.
-    """
-    if not share:
-        return scores
-    if isinstance(scores, Tensor):
-        return torch.from_numpy(smooth(scores.cpu().numpy(), share)).to(scores.device)
-    deviation = share * max(scores.shape[-2:])
-    radius = math.ceil(3 * deviation)
-    return gaussian_filter(scores, deviation, mode="mirror", radius=radius, axes=(-2, -1))
-
-
-def strengths(differences: Tensor) -> Tensor:
-    """Mean squares of the brighter and the darker part of maps (B, C, H, W), (B, 2) in double."""
-    parts = torch.stack([read(differences, sign) for sign in (1, -1)], dim=1)
-    return parts.square().mean(dim=(2, 3, 4)).double()
-
-
-def choose_sign(of_images: Tensor, classes: Tensor) -> int:
-    """How to read difference maps, by the ``strengths`` (N, 2) and classes (N,) of their images.
-
-    One sign alone is read where AGREED of the diseased images have MOSTLY times as much of it as of
-    the other, beyond what healthy images have: no outlines are needed. Each image has one vote, as
-    a disease that darkens some and brightens others may do one of it more strongly. In squares a
-    lesion counts for more than the rest of an image, which, scaled, gets a little darker by a
-    bright one.
-    """
-    excess = of_images[classes == DISEASED] - of_images[classes == HEALTHY].mean(dim=0)
-    for sign, ours, other in ((1, *excess.T), (-1, *excess.flip(1).T)):
-        if ((ours > 0) & (ours > MOSTLY * other)).double().mean() >= AGREED:
-            return sign
-    return 0
 
 
 def deform(images: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:

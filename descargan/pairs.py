@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from descargan import metrics, resampling
-from descargan.errors import FileError
-from descargan.files import read_table
+from descargan.errors import FileError, warn
+from descargan.files import read_json, read_table
 from descargan.names import printable
 from descargan.scores import OVERALL, PER_IMAGE, Row
 
@@ -25,6 +25,17 @@ def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     if missing:
         raise FileError(f"{results} is a test of other images: it lacks {printable(missing[0])}")
     return [rows[printable(file)] for file in files]
+
+
+def warn_of_diffusion(results: Path, ours: float) -> None:
+    """Warn of a test that blurred its score maps otherwise, which alone changes pixel scores."""
+    theirs = read_json(results / "metrics.json").get("diffusion_of_score_map", 0.0)
+    if theirs != ours:
+        warn(
+            f"the score maps of {printable(results)} are blurred among alike pixels by {theirs:g} "
+            f"of the side, those of this test by {ours:g}: pixel scores differ by that alone "
+            "(descargan.score_maps.diffuse blurs any map)"
+        )
 
 
 def differences(

@@ -16,12 +16,10 @@ import numpy as np
 from descargan import metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
-from descargan.maps import Map, read, smooth
 from descargan.options import Options
+from descargan.score_maps import FAINT, Map, diffuse, even, read
 
-# Of score maps of brightness, as a share of the side: the deviation of a Gaussian. Ragged outlines
-# and single pixels are no disease.
-SMOOTHING = 0.01
+DIFFUSION = 0.04  # of score maps of brightness, as a share of the side
 RANGE = 2.0  # of an image in [-1, 1]
 QUANTILE = 0.995  # of the score map, over all pixels of healthy images
 LEAST = 0.05 * RANGE
@@ -35,13 +33,15 @@ class Reading(NamedTuple):
     """The threshold of the score map, or None and the sentence that says why; and what that is.
 
     ``sign`` 1: the brighter part of the difference map is the score map, -1: the darker, 0: both.
-    It is smoothed by ``smoothing``, a share of the side; the difference map never is.
+    By ``diffusion``, a share of the side, it is blurred among what is alike in the image, so that
+    it ends at the outlines of tissue, and evened among images (:func:`diffuse`, :func:`even`);
+    the difference map never is.
     """
 
     threshold: float | None
     reason: str = ""
     sign: int = 0
-    smoothing: float = 0.0
+    diffusion: float = 0.0
 
     @property
     def masks(self) -> str:
@@ -50,13 +50,26 @@ class Reading(NamedTuple):
             return ""
         return f"masks show where the score map is over {self.threshold:.3g}"
 
-    def score_map(self, difference: Map) -> Map:
-        """How much speaks for disease at each pixel of difference maps, tensor or array."""
-        return smooth(read(difference, self.sign), self.smoothing)
+    def anomaly_score(self, difference: Map) -> Map:
+        """Means (...) of what speaks for disease in difference maps (..., H, W)."""
+        return read(difference, self.sign).mean((-2, -1))
 
-    def mask(self, difference: np.ndarray) -> np.ndarray | None:
-        """Where a difference map's score map is over the threshold; None without a threshold."""
-        return None if self.threshold is None else self.score_map(difference) > self.threshold
+    def score_map(self, difference: Map, image: Map) -> Map:
+        """How much speaks for disease at each pixel of difference maps, tensor or array.
+
+        ``image``: the images in [-1, 1] that they are of, in the same shape (..., H, W).
+        """
+        scores = read(difference, self.sign)
+        return even(diffuse(scores, image, self.diffusion)) if self.diffusion else scores
+
+    def mask(self, score_map: np.ndarray) -> np.ndarray | None:
+        """Where a score map is over the threshold; None without a threshold."""
+        return None if self.threshold is None else score_map > self.threshold
+
+    @property
+    def least(self) -> float:
+        """No threshold of healthy images is lower, in the unit of the score map."""
+        return LEAST ** (1 - FAINT) if self.diffusion else LEAST
 
 
 def count_values(score_map: np.ndarray) -> np.ndarray:
@@ -64,15 +77,18 @@ def count_values(score_map: np.ndarray) -> np.ndarray:
     return np.histogram(np.minimum(score_map, RANGE), EDGES)[0]
 
 
-def healthy_threshold(counts: np.ndarray) -> float:
-    """The threshold, by the values of all pixels of healthy images as :func:`count_values` says."""
+def healthy_threshold(counts: np.ndarray, least: float = LEAST) -> float:
+    """The threshold, by the values of all pixels of healthy images as :func:`count_values` says.
+
+    ``least``: no threshold is lower.
+    """
     share = counts.cumsum() / counts.sum()
     quantile = EDGES[1:][np.searchsorted(share, QUANTILE)]
-    return float(max(LEAST, quantile))
+    return float(max(least, quantile))
 
 
 def describe_maps(
-    counts: np.ndarray, labels: Sequence[int], scores: Sequence[float]
+    counts: np.ndarray, labels: Sequence[int], scores: Sequence[float], least: float = LEAST
 ) -> dict[str, float]:
     """The numbers that a reading depends on, of the validation split.
 
@@ -83,7 +99,7 @@ def describe_maps(
     found = metrics.with_interval(metrics.auroc, labels, np.asarray(scores), samples=SAMPLES)
     if are_too_few(labels):
         found |= {"low": np.nan, "high": np.nan}
-    numbers = (healthy_threshold(counts), *(found[key] for key in ("value", "low", "high")))
+    numbers = (healthy_threshold(counts, least), *(found[key] for key in ("value", "low", "high")))
     return dict(zip(NUMBERS, numbers, strict=True))
 
 
@@ -98,7 +114,7 @@ def keep_reading(path: Path, which: str, values: dict[str, float], reading: Read
     ``which``: "last" or "best" weights.
     """
     known = read_json(path)
-    how = {"sign": reading.sign, "smoothing": reading.smoothing}
+    how = {"sign": reading.sign, "diffusion": reading.diffusion}
     known[which] = {**{name: values[name] for name in NUMBERS}, **how}
     write_json(path, without_nan(known))
 
@@ -117,7 +133,15 @@ def read_reading(path: Path, which: str) -> Reading:
     if stored is None:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
-    how = {"sign": stored.get("sign", 0), "smoothing": stored.get("smoothing", 0.0)}
+    how = {"sign": stored.get("sign", 0), "diffusion": stored.get("diffusion", 0.0)}
+    if stored.get("smoothing"):
+        return Reading(
+            None,
+            "the threshold that is stored is one of an earlier version, which smoothed score maps "
+            "otherwise: set a --threshold, or go on with the training",
+            sign=how["sign"],
+            diffusion=DIFFUSION,
+        )
     if low is None:
         return Reading(
             None,

@@ -35,7 +35,7 @@ OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
     "auroc_class": ("AUROC of the class logits", metrics.auroc, ("class", "probability")),
     "auprc_class": ("AUPRC of the class logits", metrics.auprc, ("class", "probability")),
     "auroc_anomaly": (
-        "AUROC of the anomaly score, the mean of the score map",
+        "AUROC of the anomaly score, the mean of the map as it is read",
         metrics.auroc,
         ("class", "anomaly_score"),
     ),
@@ -62,7 +62,7 @@ class Thresholds(NamedTuple):
 
 def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
     """The threshold of the score map with the best mean Dice; None without ground truth."""
-    pairs = ((reading.score_map(f.difference), f.truth) for f in found if f.truth.any())
+    pairs = ((reading.score_map(f.difference, f.image), f.truth) for f in found if f.truth.any())
     curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
     if not curves:
         return None
@@ -77,19 +77,19 @@ def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) ->
 def describe_image(
     name: str,
     finding: Finding,
-    validated: float | None,
-    reading: Reading = NO_READING,
+    score: np.ndarray,
+    thresholds: Thresholds,
     in_unit: bool = True,
 ) -> Row:
-    """Everything measured on one image, with the two thresholds of :class:`Thresholds`.
+    """Everything measured on one image, of which ``score`` (H, W) is the score map.
 
     ``in_unit``: map and ground truth are differences in the unit of the image. A mask is none.
     """
-    score = reading.score_map(finding.difference)
+    validated, reading = thresholds
     row: Row = {"file": name, "class": finding.label}
     if not np.isnan(finding.probability):
         row |= {"predicted": int(finding.probability > 0.5), "probability": finding.probability}
-    row["anomaly_score"] = float(score.mean())
+    row["anomaly_score"] = float(reading.anomaly_score(finding.difference))
     if finding.label == HEALTHY:
         row["mse_healthy"] = float(np.square(finding.difference).mean())
         row["variance_healthy"] = float(finding.difference.var())

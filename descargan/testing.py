@@ -37,7 +37,7 @@ from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
-from descargan.pairs import differences, read_rows
+from descargan.pairs import differences, read_rows, warn_of_diffusion
 from descargan.pipeline import ahead
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, Said, write_report
@@ -93,6 +93,8 @@ def test(options: Options, translator: Translator | None) -> Results:
         method, reading = method_of_maps(options.maps, dataset), Reading(options.threshold)
     else:
         method, reading = Method(partial(findings, translator, options)), reading_of(options)
+    if options.against is not None:
+        warn_of_diffusion(options.against, reading.diffusion)
     validation = None
     if translator is not None and dataset.has_truth:
         validation = ImageDataset.open(options, "validate")
@@ -166,14 +168,15 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
     seen = Seen([], {}, Gallery(), {})
     with replaced_folder(results / "difference_maps") as maps:
         for index, finding in enumerate(ahead(method.findings(dataset), AHEAD)):
-            row = describe_image(dataset.name(index), finding, *thresholds, in_unit)
+            score = thresholds.reading.score_map(finding.difference, finding.image)
+            row = describe_image(dataset.name(index), finding, score, thresholds, in_unit)
             seen.rows.append({**row, "map": files[index]})
             if finding.truth.any():
-                score = thresholds.reading.score_map(finding.difference)
                 seen.curves[index] = metrics.dice_curve(score, finding.truth, method.levels)
             with naming(results / "difference_maps" / files[index]):
                 np.save(maps / files[index], finding.difference)
-            seen.gallery.add(describe_card(row, finding, thresholds, dataset.has_truth))
+            mask = thresholds.reading.mask(score)
+            seen.gallery.add(describe_card(row, finding, mask, dataset.has_truth))
             if index in shown:
                 seen.examples[index] = finding
     return seen
@@ -229,7 +232,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
         "sign_of_disease": thresholds.reading.sign,
-        "smoothing_of_score_map": thresholds.reading.smoothing,
+        "diffusion_of_score_map": thresholds.reading.diffusion,
     }
 
 
@@ -300,7 +303,7 @@ def show(
         CLASS_NAMES[c] + ("" if np.isnan(p) else f"\nP(disease) = {p:.2f}")
         for c, p in zip(classes, probability, strict=True)
     ]
-    limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference)
+    limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference, image)
     translated = not np.isnan(healthy).all()
     if translated and not dataset.has_truth:
         contours = None if limit is None else (score, limit)
@@ -317,13 +320,13 @@ def show(
     return example_figure(columns, title, names)
 
 
-def describe_card(row: Row, finding: Finding, thresholds: Thresholds, has_truth: bool) -> Card:
+def describe_card(row: Row, finding: Finding, mask: np.ndarray | None, has_truth: bool) -> Card:
     """An image of the report."""
     panels = {"image": grey(finding.image)}
     if not np.isnan(finding.healthy).all():
         panels["pseudo-healthy"] = grey(finding.healthy)
     panels["map"] = overlay(finding.image, finding.difference)
-    if (mask := thresholds.reading.mask(finding.difference)) is not None:
+    if mask is not None:
         panels["mask"] = mask_picture(mask)
     if has_truth:
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)

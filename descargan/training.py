@@ -45,7 +45,7 @@ from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json, by_networks
 from descargan.progress import Bar, progress_bar
-from descargan.reading import SMOOTHING, Reading, keep_reading
+from descargan.reading import DIFFUSION, Reading, keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
 from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
@@ -191,9 +191,9 @@ class Training:
         if self.method.signed:
             batch_size = options.batch_size
             sign = sign_of_disease(translator, self.validation, batch_size)
-            # Not where tissue moves: edges in those maps are as thin as outlines are ragged.
-            smoothing = 0.0 if state.averaged.kind.flow else SMOOTHING
-            translator.reading = Reading(None, sign=sign, smoothing=smoothing)
+            # Not where tissue moves: edges in those maps lie beside those of the image.
+            diffusion = 0.0 if state.averaged.kind.flow else DIFFUSION
+            translator.reading = Reading(None, sign=sign, diffusion=diffusion)
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)

@@ -26,6 +26,7 @@ from descargan.maps import upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
 from descargan.reading import Reading, reading_of
+from descargan.score_maps import read
 from descargan.settings import settle
 from descargan.sources import (
     PLAIN,
@@ -52,12 +53,12 @@ class Translations(NamedTuple):
     @property
     def score_map(self) -> Tensor:
         """How much speaks for disease (B, 1, H, W), see ``Reading.score_map``."""
-        return self.reading.score_map(self.difference)
+        return self.reading.score_map(self.difference, self.images)
 
     @property
     def score(self) -> Tensor:
-        """The anomaly score (B,): the mean of the score map."""
-        return self.score_map.mean(dim=(1, 2, 3))
+        """The anomaly score (B,), see ``Reading.anomaly_score``."""
+        return self.reading.anomaly_score(self.difference)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,13 @@ class Result:
     the difference map, in [-2, 2], float32 of the size of the input; ``flow`` (2, H, W) is, where
     the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
     (under averaged flips the mean over them), else None.
-    ``probability`` of disease and ``score``, the mean of the score map at the networks' size, are
-    numbers, or arrays (B,). ``mask`` is True where the score map is over the threshold of the run,
-    bool of the size of the input; None where the run has no threshold. ``unlike_training``: whether
-    the input is unlike the images trained on, so that nothing said of it means anything; None where
-    the run does not know. ``slice`` names the frame, page or slice of the file that it was made
-    of, as in frame-001, page-001 and axial-000; it is empty where the file holds one picture, and
-    for arrays.
+    ``probability`` of disease and ``score``, the mean of the map as it is read, at the networks'
+    size, are numbers, or arrays (B,). ``mask`` is True where the score map is over the threshold of
+    the run, bool of the size of the input; None where the run has no threshold.
+    ``unlike_training``: whether the input is unlike the images trained on, so that nothing said of
+    it means anything; None where the run does not know. ``slice`` names the frame, page or slice of
+    the file that it was made of, as in frame-001, page-001 and axial-000; it is empty where the
+    file holds one picture, and for arrays.
     """
 
     healthy: np.ndarray
@@ -261,7 +262,19 @@ class Translator:
             at_size(Result(*values), *picture.image.shape)
             for *values, picture in zip(*columns, pictures, strict=True)
         ]
-        return [replace(result, mask=self.reading.mask(result.difference)) for result in results]
+        return self.with_masks(results, batch)
+
+    def with_masks(self, results: list[Result], batch: Translations) -> list[Result]:
+        """Results with their masks. What is blurred is so at the networks' size, then resized."""
+        if self.reading.diffusion:
+            scores = batch.score_map[:, 0].cpu().numpy()
+            scores = [unfit(x, *r.healthy.shape) for x, r in zip(scores, results, strict=True)]
+        else:
+            scores = [read(result.difference, self.reading.sign) for result in results]
+        return [
+            replace(result, mask=self.reading.mask(score_map))
+            for result, score_map in zip(results, scores, strict=True)
+        ]
 
     def predict(self, source: str | Path) -> Iterator[tuple[Path, Result]]:
         """The results of an image file, or one by one of all image files below a folder.

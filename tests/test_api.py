@@ -17,6 +17,7 @@ from descargan.checkpoints import Run, load_weights
 from descargan.errors import FileError, UserError
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
+from descargan.sources import Picture
 from descargan.translator import Translator
 
 SIZES = {"image_size": 64, "base_filters": 2, "critic_filters": 2, "batch_size": 4}
@@ -265,3 +266,15 @@ def test_a_result_has_the_mask_of_the_runs_threshold_at_the_size_of_the_input(sy
     assert 0 < over.mean() < 0.5
     np.testing.assert_array_equal(one.mask, over)
     assert two.mask.shape == (2, *image.shape)
+
+
+def test_a_mask_of_a_blurred_score_map_is_that_of_the_networks_size(synthetic):
+    net = descargan.load(ROOT / "save_nets" / "pretrained")
+    net.reading = net.reading._replace(diffusion=0.04)
+    image = np.load(synthetic / "test" / "diseased" / "0000.npy")[0]
+    batch = net.translate(net.as_input([Picture("", image)]))
+    over = batch.score_map[0, 0].numpy() > net.reading.threshold
+    assert 0 < over.mean() < 0.5
+    np.testing.assert_array_equal(net(image).mask, over)
+    wide = net(image.repeat(2, axis=1)).mask
+    assert wide.shape == (64, 128)

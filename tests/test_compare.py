@@ -210,7 +210,7 @@ def test_a_folder_that_does_not_exist_is_named(monkeypatch, capsys):
 
 
 def test_healthy_images_count_that_have_a_blob_over_the_threshold(tmp_path):
-    said = {"sign_of_disease": 1, "smoothing_of_score_map": 0.0}
+    said = {"sign_of_disease": 1, "diffusion_of_score_map": 0.0}
     (tmp_path / "difference_maps").mkdir()
     files = {
         "blob": np.s_[2:4, 2:7],
@@ -222,8 +222,8 @@ def test_healthy_images_count_that_have_a_blob_over_the_threshold(tmp_path):
         array = np.zeros((16, 16))
         array[place] = -1 if name == "dark" else 0.5
         np.save(tmp_path / "difference_maps" / f"{name}.npy", array)
-    names = [f"{name}.npy" for name in files]
+    images = {f"{name}.npy": np.zeros((16, 16)) for name in files}
     for threshold, share in ((0.4, 0.25), (0.6, 0), (None, None)):
         said["dice_threshold_chosen_on_validation"] = threshold
         (tmp_path / "metrics.json").write_text(json.dumps(said))
-        assert compare.share_with_blob(tmp_path, names) == share
+        assert compare.share_with_blob(tmp_path, images) == share

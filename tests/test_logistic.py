@@ -258,13 +258,13 @@ def test_a_whole_image_is_refused(synthetic, tmp_path):
     assert_refused(result, "--translation image")
 
 
-def test_maps_of_brightness_are_read_smoothed(trained_fast):
-    assert Translator.load(trained_fast).reading.smoothing == 0.01
+def test_maps_of_brightness_are_read_by_the_outlines_of_the_image(trained_fast):
+    assert Translator.load(trained_fast).reading.diffusion == 0.04
 
 
 def test_maps_of_what_moves_are_read_as_they_are(short, synthetic, tmp_path):
     succeed(*run(tmp_path, synthetic, "--epochs", 1, "--translation", "combined"))
-    assert Translator.load(tmp_path).reading.smoothing == 0
+    assert Translator.load(tmp_path).reading.diffusion == 0
 
 
 def test_the_critic_of_compact_networks_begins_alone_in_runs_that_do_not_say_so():

@@ -1,8 +1,7 @@
-"""What is made of what a generator draws, and how difference maps are read."""
+"""What is made of what a generator draws."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -83,53 +82,6 @@ def test_a_displacement_has_a_gradient_where_nothing_moves_yet():
     drawn = torch.zeros(1, 2, 4, 4, requires_grad=True)
     maps.displacement(drawn).backward()
     assert torch.isfinite(drawn.grad).all()
-
-
-@pytest.mark.parametrize("make", [np.array, torch.tensor])
-def test_maps_are_read_by_one_sign_or_both(make):
-    difference = make([[-0.5, 0.0], [0.25, 1.0]])
-    for sign, expected in (
-        (1, [[0, 0], [0.25, 1]]),
-        (-1, [[0.5, 0], [0, 0]]),
-        (0, [[0.5, 0], [0.25, 1]]),
-    ):
-        assert maps.read(difference, sign).tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("diseased", "sign"),
-    [
-        ([[0.4, 0.1]] * 4, 1),
-        ([[0.1, 0.4]] * 4, -1),
-        ([[0.2, 0.15]] * 4, 0),
-        ([[0.05, 0.02]] * 4, 0),  # no more of either than in healthy images
-        ([[0.4, 0.1]] * 3 + [[0.1, 0.4]], 1),
-        ([[0.4, 0.1]] * 2 + [[0.1, 9.0]] * 2, 0),
-    ],
-)
-def test_the_sign_is_that_of_three_in_four_diseased_images(diseased, sign):
-    of_images = torch.tensor([[0.1, 0.05], [0.1, 0.07], *diseased]).double()
-    assert maps.choose_sign(of_images, torch.tensor([0, 0] + [1] * 4)) == sign
-
-
-def test_a_score_map_is_smoothed_alike_as_a_tensor_and_as_an_array():
-    scores = torch.rand(3, 1, 64, 64)
-    smoothed = maps.smooth(scores, 0.01)
-    assert smoothed.std() < 0.6 * scores.std()
-    torch.testing.assert_close(smoothed.mean(), scores.mean(), atol=1e-3, rtol=0)
-    for one, expected in zip(scores[:, 0].numpy(), smoothed[:, 0].numpy(), strict=True):
-        np.testing.assert_allclose(maps.smooth(one, 0.01), expected, atol=1e-6)
-    np.testing.assert_allclose(maps.smooth(scores[:, 0].numpy(), 0.01), smoothed[:, 0], atol=1e-6)
-
-
-def test_a_point_is_smoothed_by_a_share_of_the_larger_side():
-    point = np.zeros((101, 201))
-    point[50, 100] = 1
-    y, x = np.mgrid[-50:51, -100:101]
-    smoothed = maps.smooth(point, 0.01)
-    assert (smoothed * x**2).sum() == pytest.approx(2.01**2, rel=0.05)
-    assert (smoothed * y**2).sum() == pytest.approx(2.01**2, rel=0.05)
-    assert maps.smooth(point, 0) is point
 
 
 def test_the_difference_of_a_change_is_not_rescaled():

@@ -153,6 +153,15 @@ def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
     assert {"dice_best", "auroc_anomaly"} <= found["differences"].keys()
 
 
+def test_maps_that_are_blurred_otherwise_are_not_compared_in_silence(outlined, tmp_path):
+    score(outlined, maps_of(tmp_path / "a", WORSE), tmp_path / "worse")
+    file = tmp_path / "worse" / "metrics.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "diffusion_of_score_map": 0.04}))
+    more = ["--against", tmp_path / "worse", "--results-dir", tmp_path / "best"]
+    result = succeed(*arguments(outlined, maps_of(tmp_path / "b", BEST), *more))
+    assert "by 0.04 of the side, those of this test by 0" in result.stderr
+
+
 def test_maps_of_a_test_are_scored_as_in_the_test(trained, synthetic, tmp_path):
     common = ["main.py", "--mode", "test", "--dataset-path", synthetic, "--visdom", "off"]
     succeed(*common, "--save-dir", trained, "--results-dir", tmp_path / "of networks")

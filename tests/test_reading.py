@@ -8,6 +8,8 @@ import pytest
 from descargan.errors import UserError
 from descargan.options import Options
 from descargan.reading import (
+    DIFFUSION,
+    NUMBERS,
     Reading,
     count_values,
     describe_maps,
@@ -65,6 +67,24 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert reason.startswith("too few validation images to judge")
+
+
+def test_a_threshold_of_score_maps_that_were_smoothed_otherwise_is_none(tmp_path):
+    stored = {"threshold": 0.1, "sign": 1, "smoothing": 0.01, **dict.fromkeys(NUMBERS[1:], 0.9)}
+    (tmp_path / "reading.json").write_text(json.dumps({"last": stored}))
+    threshold, reason, sign, diffusion = read_reading(tmp_path / "reading.json", "last")
+    assert threshold is None
+    assert "an earlier version" in reason
+    assert (sign, diffusion) == (1, DIFFUSION)
+
+
+def test_a_diffused_score_map_is_over_a_threshold_where_the_difference_is_not_small():
+    """The least threshold is a difference of 0.1, whatever the score map's unit."""
+    image = np.zeros((64, 64), np.float32)
+    for reading in (Reading(None, sign=1), Reading(None, sign=1, diffusion=DIFFUSION)):
+        for value in (0.09, 0.11):
+            score = reading.score_map(np.full_like(image, value), image)
+            assert (score > reading.least).all() == (value > 0.1)
 
 
 def test_weights_without_a_threshold_have_none(tmp_path):

@@ -1,0 +1,79 @@
+"""What of a difference map speaks for disease."""
+
+import numpy as np
+import pytest
+import torch
+
+from descargan import score_maps
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_maps_are_read_by_one_sign_or_both(make):
+    difference = make([[-0.5, 0.0], [0.25, 1.0]])
+    for sign, expected in (
+        (1, [[0, 0], [0.25, 1]]),
+        (-1, [[0.5, 0], [0, 0]]),
+        (0, [[0.5, 0], [0.25, 1]]),
+    ):
+        assert score_maps.read(difference, sign).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("diseased", "sign"),
+    [
+        ([[0.4, 0.1]] * 4, 1),
+        ([[0.1, 0.4]] * 4, -1),
+        ([[0.2, 0.15]] * 4, 0),
+        ([[0.05, 0.02]] * 4, 0),  # no more of either than in healthy images
+        ([[0.4, 0.1]] * 3 + [[0.1, 0.4]], 1),
+        ([[0.4, 0.1]] * 2 + [[0.1, 9.0]] * 2, 0),
+    ],
+)
+def test_the_sign_is_that_of_three_in_four_diseased_images(diseased, sign):
+    of_images = torch.tensor([[0.1, 0.05], [0.1, 0.07], *diseased]).double()
+    assert score_maps.choose_sign(of_images, torch.tensor([0, 0] + [1] * 4)) == sign
+
+
+def test_a_score_map_is_diffused_and_evened_alike_as_a_tensor_and_as_an_array():
+    scores, images = torch.rand(2, 3, 1, 64, 64)
+    found = score_maps.even(score_maps.diffuse(scores, images, 0.02))
+    arrays = scores[:, 0].numpy(), images[:, 0].numpy()
+    for one, image, expected in zip(*arrays, found[:, 0].numpy(), strict=True):
+        alone = score_maps.even(score_maps.diffuse(one, image, 0.02))
+        np.testing.assert_allclose(alone, expected, atol=1e-6)
+    together = score_maps.even(score_maps.diffuse(*arrays, 0.02))
+    np.testing.assert_allclose(together, found[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+def test_what_is_of_one_brightness_is_blurred_by_a_share_of_the_side(side):
+    point = torch.zeros(side // 2 + 1, side)
+    point[side // 4, side // 2] = 1
+    blurred = score_maps.diffuse(point, torch.zeros_like(point), 0.04)
+    assert blurred.sum() == pytest.approx(1, abs=1e-3)
+    for x in (torch.arange(side) - side // 2, torch.arange(side // 2 + 1)[:, None] - side // 4):
+        assert (blurred * x**2).sum().sqrt() == pytest.approx(0.04 * side, rel=0.15)
+
+
+@pytest.mark.parametrize("side", [64, 256])
+def test_nothing_is_blurred_over_an_edge_of_the_image(side):
+    x = torch.arange(side).expand(side, side)
+    image = torch.where(x < side // 2, -0.2, 0.2)
+    scores = torch.where(x < side // 2, 0.0, 2 * torch.rand(side, side))
+    blurred = score_maps.diffuse(scores, image, 0.04)
+    assert blurred[:, : side // 2].max() < 1e-3
+    assert blurred[:, side // 2 :].mean() == pytest.approx(1, abs=0.05)
+    assert blurred[:, side // 2 :].std() < 0.3
+
+
+def test_a_pixel_that_is_alone_keeps_its_score():
+    """Such as one of noise; what is around it is not brightened by it."""
+    image, scores = torch.zeros(64, 64), torch.zeros(64, 64)
+    image[30, 30], scores[30, 30] = 0.5, 1.0
+    torch.testing.assert_close(score_maps.diffuse(scores, image, 0.04), scores)
+
+
+def test_a_faint_lesion_is_nearer_to_a_strong_one_where_evened():
+    scores = torch.tensor([[[1.0, 0.5]], [[0.1, 0.05]], [[0.0, 0.0]]])
+    expected = torch.tensor([[[1.0, 0.5]], [[0.1**0.6, 0.5 * 0.1**0.6]], [[0.0, 0.0]]])
+    torch.testing.assert_close(score_maps.even(scores), expected)
