@@ -37,7 +37,7 @@ from descargan.data import ImageDataset, evenly_spread
 from descargan.device import speed_up_process
 from descargan.errors import UserError
 from descargan.figures import save_figure
-from descargan.files import without_nan, write_json
+from descargan.files import read_table, without_nan, write_json
 from descargan.layout import find_masks
 from descargan.masks import fit_mask, read_mask
 from descargan.names import map_names
@@ -122,6 +122,7 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     about["dice_threshold_chosen_on_validation"] = validated
     measured = testing.measure(dataset, seen, [])
     write_json(results / "metrics.json", without_nan({**about, **measured}))
+    testing.write_csv(results / "metrics.csv", seen.rows)
 
 
 def findings(explain: Explain, dataset: ImageDataset) -> Iterator[Finding]:
@@ -145,7 +146,7 @@ def sign_of_disease(found: list[Finding]) -> int:
 
 def choose_threshold(found: list[Finding], reading: Reading) -> tuple[np.ndarray, float | None]:
     """Thresholds for maps of any unit, and the one with the best mean Dice; None without masks."""
-    scores = [reading.score_map(f.difference, f.image) for f in found]
+    scores = [f.score_map(reading) for f in found]
     levels = choose_thresholds(scores)
     curves = [
         metrics.dice_curve(score, f.truth, levels)
@@ -214,8 +215,7 @@ def share_with_blob(results: Path, images: dict[str, np.ndarray]) -> float | Non
     reading = reading_of_test(results)
     if reading.threshold is None:
         return None
-    maps = (score_map(results, reading, file, image) for file, image in images.items())
-    found = [label(reading.mask(scores)) for scores in maps]
+    found = [label(reading.mask(scores)) for scores in score_maps(results, images).values()]
     return float(np.mean([np.bincount(x.ravel())[1:].max(initial=0) >= BLOB for x in found]))
 
 
@@ -237,19 +237,20 @@ def draw(out: Path, data: dict[str, Options], methods: list[str], path: Path) ->
     for top, (name, options) in enumerate(data.items()):
         dataset = ImageDataset.open(options, "test")
         files = map_names(testing.names_of(dataset))
-        for line, index in enumerate(evenly_spread(dataset, SHOWN, healthy=0)):
-            image, truth, _ = (x.numpy() for x in dataset[index])
-            cells = [image[0], metrics.is_diseased(truth[0])]
-            for runs in (runs_of(out, name, m) for m in shown):
-                how = (runs[0], reading_of_test(runs[0])) if runs else None
-                cells.append(score_map(*how, files[index], image[0]) if how else None)
+        chosen = {files[i]: dataset[i] for i in evenly_spread(dataset, SHOWN, healthy=0)}
+        images = {file: image[0].numpy() for file, (image, *_) in chosen.items()}
+        runs = [runs_of(out, name, method) for method in shown]
+        maps = [score_maps(run[0], images) if run else {} for run in runs]
+        for line, (file, (_, truth, _)) in enumerate(chosen.items()):
+            cells = [images[file], metrics.is_diseased(truth[0].numpy())]
+            cells += [found.get(file) for found in maps]
             place = axes[SHOWN * top + line]
             place[0].set_ylabel(name)
             for axis, array, colours in zip(place, cells, colours_of(len(cells)), strict=True):
                 axis.set_xticks([])
                 axis.set_yticks([])
                 if array is not None:
-                    low = -1 if colours == "gray" and array is image[0] else 0
+                    low = -1 if array is images[file] else 0
                     high = 1 if colours == "gray" else max(float(array.max()), 1e-6)
                     axis.imshow(array, cmap=colours, vmin=low, vmax=high)
     for axis, title in zip(axes[0], titles, strict=True):
@@ -272,9 +273,18 @@ def reading_of_test(results: Path) -> Reading:
     )
 
 
-def score_map(results: Path, reading: Reading, file: str, image: np.ndarray) -> np.ndarray:
-    """The score map of an image, from the difference map that a test has stored."""
-    return reading.score_map(np.load(results / "difference_maps" / file), image)
+def score_maps(results: Path, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The score maps of images, by the names of the difference maps that a test has stored."""
+    reading = reading_of_test(results)
+    rows = {row["map"]: row for row in read_table(results / "metrics.csv")}
+    return {
+        file: reading.score_map(
+            np.load(results / "difference_maps" / file),
+            image,
+            float(rows[file].get("probability", np.nan)),
+        )
+        for file, image in images.items()
+    }
 
 
 def named_folder(text: str) -> tuple[str, Path]:

@@ -17,7 +17,7 @@ from descargan import metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
 from descargan.options import Options
-from descargan.score_maps import FAINT, Map, diffuse, even, read
+from descargan.score_maps import FAINT, Map, balance, diffuse, read
 
 DIFFUSION = 0.04  # of score maps of brightness, as a share of the side
 RANGE = 2.0  # of an image in [-1, 1]
@@ -34,8 +34,8 @@ class Reading(NamedTuple):
 
     ``sign`` 1: the brighter part of the difference map is the score map, -1: the darker, 0: both.
     By ``diffusion``, a share of the side, it is blurred among what is alike in the image, so that
-    it ends at the outlines of tissue, and evened among images (:func:`diffuse`, :func:`even`);
-    the difference map never is.
+    it ends at the outlines of tissue, and balanced among images (:func:`diffuse`,
+    :func:`balance`); the difference map never is. At 0 it is neither.
     """
 
     threshold: float | None
@@ -54,13 +54,16 @@ class Reading(NamedTuple):
         """Means (...) of what speaks for disease in difference maps (..., H, W)."""
         return read(difference, self.sign).mean((-2, -1))
 
-    def score_map(self, difference: Map, image: Map) -> Map:
+    def score_map(self, difference: Map, image: Map, probability: Map | float) -> Map:
         """How much speaks for disease at each pixel of difference maps, tensor or array.
 
-        ``image``: the images in [-1, 1] that they are of, in the same shape (..., H, W).
+        ``image``: the images in [-1, 1] that they are of, in the same shape (..., H, W);
+        ``probability`` (...): of disease, NaN where it is not known.
         """
         scores = read(difference, self.sign)
-        return even(diffuse(scores, image, self.diffusion)) if self.diffusion else scores
+        if not self.diffusion:
+            return scores
+        return balance(diffuse(scores, image, self.diffusion), probability)
 
     def mask(self, score_map: np.ndarray) -> np.ndarray | None:
         """Where a score map is over the threshold; None without a threshold."""

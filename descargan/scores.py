@@ -52,6 +52,10 @@ class Finding(NamedTuple):
     difference: np.ndarray
     probability: float  # of disease; NaN where the method does not say
 
+    def score_map(self, reading: Reading) -> np.ndarray:
+        """How much speaks for disease at each pixel (H, W)."""
+        return reading.score_map(self.difference, self.image, self.probability)
+
 
 class Thresholds(NamedTuple):
     """Of the score map: that of the best Dice on validation, if known, and that of the run."""
@@ -62,7 +66,7 @@ class Thresholds(NamedTuple):
 
 def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
     """The threshold of the score map with the best mean Dice; None without ground truth."""
-    pairs = ((reading.score_map(f.difference, f.image), f.truth) for f in found if f.truth.any())
+    pairs = ((f.score_map(reading), f.truth) for f in found if f.truth.any())
     curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
     if not curves:
         return None

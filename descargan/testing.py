@@ -168,7 +168,7 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
     seen = Seen([], {}, Gallery(), {})
     with replaced_folder(results / "difference_maps") as maps:
         for index, finding in enumerate(ahead(method.findings(dataset), AHEAD)):
-            score = thresholds.reading.score_map(finding.difference, finding.image)
+            score = finding.score_map(thresholds.reading)
             row = describe_image(dataset.name(index), finding, score, thresholds, in_unit)
             seen.rows.append({**row, "map": files[index]})
             if finding.truth.any():
@@ -303,7 +303,8 @@ def show(
         CLASS_NAMES[c] + ("" if np.isnan(p) else f"\nP(disease) = {p:.2f}")
         for c, p in zip(classes, probability, strict=True)
     ]
-    limit, score = thresholds.reading.threshold, thresholds.reading.score_map(difference, image)
+    limit = thresholds.reading.threshold
+    score = thresholds.reading.score_map(difference, image, probability)
     translated = not np.isnan(healthy).all()
     if translated and not dataset.has_truth:
         contours = None if limit is None else (score, limit)

@@ -53,7 +53,8 @@ class Translations(NamedTuple):
     @property
     def score_map(self) -> Tensor:
         """How much speaks for disease (B, 1, H, W), see ``Reading.score_map``."""
-        return self.reading.score_map(self.difference, self.images)
+        probability = self.probability[:, None]
+        return self.reading.score_map(self.difference, self.images, probability)
 
     @property
     def score(self) -> Tensor:

@@ -223,6 +223,7 @@ def test_healthy_images_count_that_have_a_blob_over_the_threshold(tmp_path):
         array[place] = -1 if name == "dark" else 0.5
         np.save(tmp_path / "difference_maps" / f"{name}.npy", array)
     images = {f"{name}.npy": np.zeros((16, 16)) for name in files}
+    (tmp_path / "metrics.csv").write_text("\n".join(["map", *images]))
     for threshold, share in ((0.4, 0.25), (0.6, 0), (None, None)):
         said["dice_threshold_chosen_on_validation"] = threshold
         (tmp_path / "metrics.json").write_text(json.dumps(said))

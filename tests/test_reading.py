@@ -83,7 +83,7 @@ def test_a_diffused_score_map_is_over_a_threshold_where_the_difference_is_not_sm
     image = np.zeros((64, 64), np.float32)
     for reading in (Reading(None, sign=1), Reading(None, sign=1, diffusion=DIFFUSION)):
         for value in (0.09, 0.11):
-            score = reading.score_map(np.full_like(image, value), image)
+            score = reading.score_map(np.full_like(image, value), image, 1.0)
             assert (score > reading.least).all() == (value > 0.1)
 
 

@@ -34,15 +34,17 @@ def test_the_sign_is_that_of_three_in_four_diseased_images(diseased, sign):
     assert score_maps.choose_sign(of_images, torch.tensor([0, 0] + [1] * 4)) == sign
 
 
-def test_a_score_map_is_diffused_and_evened_alike_as_a_tensor_and_as_an_array():
+def test_a_score_map_is_diffused_and_balanced_alike_as_a_tensor_and_as_an_array():
     scores, images = torch.rand(2, 3, 1, 64, 64)
-    found = score_maps.even(score_maps.diffuse(scores, images, 0.02))
+    probability = torch.tensor([[0.2], [0.6], [torch.nan]])
+    found = score_maps.balance(score_maps.diffuse(scores, images, 0.02), probability)[:, 0].numpy()
     arrays = scores[:, 0].numpy(), images[:, 0].numpy()
-    for one, image, expected in zip(*arrays, found[:, 0].numpy(), strict=True):
-        alone = score_maps.even(score_maps.diffuse(one, image, 0.02))
+    together = score_maps.diffuse(*arrays, 0.02)
+    together = score_maps.balance(together, probability[:, 0].numpy())
+    np.testing.assert_allclose(together, found, atol=1e-6)
+    for one, image, p, expected in zip(*arrays, probability[:, 0].tolist(), found, strict=True):
+        alone = score_maps.balance(score_maps.diffuse(one, image, 0.02), p)
         np.testing.assert_allclose(alone, expected, atol=1e-6)
-    together = score_maps.even(score_maps.diffuse(*arrays, 0.02))
-    np.testing.assert_allclose(together, found[:, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
@@ -73,7 +75,13 @@ def test_a_pixel_that_is_alone_keeps_its_score():
     torch.testing.assert_close(score_maps.diffuse(scores, image, 0.04), scores)
 
 
-def test_a_faint_lesion_is_nearer_to_a_strong_one_where_evened():
-    scores = torch.tensor([[[1.0, 0.5]], [[0.1, 0.05]], [[0.0, 0.0]]])
-    expected = torch.tensor([[[1.0, 0.5]], [[0.1**0.6, 0.5 * 0.1**0.6]], [[0.0, 0.0]]])
-    torch.testing.assert_close(score_maps.even(scores), expected)
+def test_a_faint_lesion_is_nearer_to_a_strong_one_where_balanced():
+    scores = torch.tensor([[[0.64, 0.32]], [[0.04, 0.02]], [[0.0, 0.0]]])
+    expected = torch.tensor([[[0.8, 0.4]], [[0.2, 0.1]], [[0.0, 0.0]]])
+    torch.testing.assert_close(score_maps.balance(scores, torch.ones(3)), expected)
+
+
+def test_what_the_classifier_takes_for_healthy_counts_less():
+    scores = torch.full((3, 2, 2), 0.25)
+    found = score_maps.balance(scores, torch.tensor([1.0, 0.0625, torch.nan]))[:, 0, 0]
+    torch.testing.assert_close(found, torch.tensor([0.5, 0.25, 0.5]))
