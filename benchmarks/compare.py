@@ -120,7 +120,7 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     seen = testing.look_at(method, dataset, results, Thresholds(validated, reading))
     about = {"sign_of_disease": reading.sign, "diffusion_of_score_map": reading.diffusion}
     about["dice_threshold_chosen_on_validation"] = validated
-    measured = testing.measure(dataset, seen, [])
+    measured = testing.measure(dataset, seen, [], reading)
     write_json(results / "metrics.json", without_nan({**about, **measured}))
     testing.write_csv(results / "metrics.csv", seen.rows)
 

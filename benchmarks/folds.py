@@ -88,10 +88,13 @@ def measure_boxes(folder: Path, data: Path) -> dict[str, np.ndarray]:
     options = settle(given)
     dataset = ImageDataset.open(options, "test")
     found: dict[str, list[np.ndarray]] = {}
-    for batch, truths, _ in Translator.of(options).translate_split(dataset, options.batch_size):
+    translator = Translator.of(options)
+    for batch, truths, _ in translator.translate_split(dataset, options.batch_size):
         columns = (arrays(x) for x in (batch.images, batch.score_map, truths))
         for image, score, truth in zip(*columns, strict=True):
-            maps = {"the recipe": score, **trivial_maps(image)} if truth.any() else {}
+            if not truth.any():
+                continue
+            maps = {"the recipe": score, **trivial_maps(image, translator.reading)}
             for title, drawn in maps.items():
                 found.setdefault(title, []).append(measure_map(drawn, truth))
     return {title: np.array(rows) for title, rows in found.items()}

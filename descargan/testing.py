@@ -125,7 +125,7 @@ def conclude(
     figure = show(list(seen.examples.values()), title, thresholds, dataset)
     save_figure(figure, results / "examples.png")
     about = describe_test(options, dataset, thresholds)
-    found = measure(dataset, seen, others)
+    found = measure(dataset, seen, others, thresholds.reading)
     roc = write_results(results, seen.rows, {**about, **found})
     entries = by_title(found, options.against)
     table = {title: interval_text(entry) for title, entry in entries.items()}
@@ -182,10 +182,13 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
     return seen
 
 
-def measure(dataset: ImageDataset, seen: Seen, others: list[Row]) -> dict[str, Any]:
+def measure(
+    dataset: ImageDataset, seen: Seen, others: list[Row], reading: Reading
+) -> dict[str, Any]:
     """The "metrics" of the maps, and what stands beside them.
 
-    That are "trivial_maps" where there is a truth, and "differences" from ``others``, if any.
+    That are "trivial_maps", blurred and balanced as the ``reading`` says, where there is a truth,
+    and "differences" from ``others``, if any.
     Intervals are over patients where some have several images, as far as the data set says, else
     over "images" ("intervals_over"); both entries are how many each class has. The rows get their
     Dice at the threshold that is best for all.
@@ -207,7 +210,7 @@ def measure(dataset: ImageDataset, seen: Seen, others: list[Row]) -> dict[str, A
     if located:
         of_located = None if groups is None else groups[located]
         found["metrics"]["dice_best"] = metrics.best_dice(curves, of_located)
-        found["trivial_maps"] = measure_trivial(dataset, groups)
+        found["trivial_maps"] = measure_trivial(dataset, groups, reading)
     if others:
         found["differences"] = differences(seen.rows, others, groups)
     return found

@@ -10,21 +10,25 @@ from scipy.ndimage import gaussian_filter
 
 from descargan import metrics
 from descargan.data import ImageDataset, load
+from descargan.reading import Reading
 
 SMOOTHING = 3 / 64  # of the side: the deviation of a Gaussian
 BATCH = 100
 CENTRE = 0.2  # likewise, of the blob in the centre
+PLAIN = Reading(None)
 
 
-def trivial_maps(image: np.ndarray) -> dict[str, np.ndarray]:
-    """Maps of an image (H, W) in [-1, 1], with values in [0, 1]."""
+def trivial_maps(image: np.ndarray, reading: Reading = PLAIN) -> dict[str, np.ndarray]:
+    """Score maps of an image (H, W) in [-1, 1], blurred and balanced as ``reading`` does it."""
     bright = np.clip((image + 1) / 2, 0, 1)
-    return {
+    maps = {
         "intensity": bright,
         "smoothed intensity": gaussian_filter(bright, SMOOTHING * max(image.shape)),
         "centre": centre(image.shape),
         "nothing": np.zeros_like(bright),
     }
+    alike = reading._replace(sign=1)
+    return {name: alike.score_map(drawn, image, np.nan) for name, drawn in maps.items()}
 
 
 def centre(shape: tuple[int, int]) -> np.ndarray:
@@ -34,11 +38,12 @@ def centre(shape: tuple[int, int]) -> np.ndarray:
 
 
 def measure_trivial(
-    dataset: ImageDataset, groups: np.ndarray | None = None
+    dataset: ImageDataset, groups: np.ndarray | None = None, reading: Reading = PLAIN
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Pixel AUROC, pixel AUPRC and best Dice of each trivial map over a split, with intervals.
 
-    ``groups`` of its images: see :func:`metrics.with_interval`.
+    ``groups`` of its images: see :func:`metrics.with_interval`. ``reading``: of the method that
+    they are held beside.
     """
     values: dict[str, list[dict[str, float]]] = {}
     curves: dict[str, list[np.ndarray]] = {}
@@ -48,7 +53,7 @@ def measure_trivial(
             located.append(bool(truth.any()))
             if not located[-1]:
                 continue
-            for name, drawn in trivial_maps(image).items():
+            for name, drawn in trivial_maps(image, reading).items():
                 values.setdefault(name, []).append(metrics.pixel_metrics(drawn, truth))
                 curves.setdefault(name, []).append(metrics.dice_curve(drawn, truth))
     groups = None if groups is None else groups[np.array(located)]

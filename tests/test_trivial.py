@@ -11,7 +11,9 @@ from PIL import Image
 
 from descargan import metrics
 from descargan.data import ImageDataset
+from descargan.reading import Reading
 from descargan.report import Gallery
+from descargan.score_maps import balance, diffuse
 from descargan.testing import Seen, measure
 from descargan.trivial import trivial_maps
 
@@ -83,7 +85,7 @@ def test_intervals_are_over_images_where_no_patient_has_several(outlined, tmp_pa
     dataset = ImageDataset("Folder", root, "test", 64)
     rows = [{"class": int(c), "anomaly_score": 0.0} for c in dataset.classes]
     seen = Seen(rows, {}, Gallery(), {})
-    assert measure(dataset, seen, [])["intervals_over"] == "images"
+    assert measure(dataset, seen, [], Reading(None))["intervals_over"] == "images"
 
 
 def test_trivial_maps_stand_beside_them(found):
@@ -93,6 +95,17 @@ def test_trivial_maps_stand_beside_them(found):
     assert trivial["intensity"]["dice_best"]["value"] == pytest.approx(1)
     assert trivial["nothing"]["pixel_auroc"]["value"] == pytest.approx(0.5)
     assert trivial["nothing"]["pixel_auprc"]["value"] == pytest.approx(SPOT.mean())
+
+
+def test_trivial_maps_are_read_as_the_maps_are_that_they_stand_beside():
+    image = np.linspace(-1, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    image[20:40, 20:40] = np.random.default_rng(0).normal(0.5, 0.02, (20, 20))
+    reading = Reading(None, sign=-1, diffusion=0.04)
+    plain, read = trivial_maps(image), trivial_maps(image, reading)
+    for name, drawn in plain.items():
+        expected = balance(diffuse(drawn, image, 0.04), np.nan)
+        np.testing.assert_allclose(read[name], expected, atol=1e-6)
+    assert read["intensity"][20:40, 20:40].std() < 0.8 * plain["intensity"][20:40, 20:40].std()
 
 
 def test_trivial_maps_are_of_what_they_say():
