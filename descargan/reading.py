@@ -17,7 +17,7 @@ from descargan import metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
 from descargan.options import Options
-from descargan.score_maps import FAINT, Map, balance, diffuse, read
+from descargan.score_maps import Map, balance, diffuse, read
 
 DIFFUSION = 0.04  # of score maps of brightness, as a share of the side
 RANGE = 2.0  # of an image in [-1, 1]
@@ -72,7 +72,7 @@ class Reading(NamedTuple):
     @property
     def least(self) -> float:
         """No threshold of healthy images is lower, in the unit of the score map."""
-        return LEAST ** (1 - FAINT) if self.diffusion else LEAST
+        return LEAST**0.5 if self.diffusion else LEAST
 
 
 def count_values(score_map: np.ndarray) -> np.ndarray:

@@ -20,7 +20,6 @@ REACH = 0.647
 ALIKE = 0.05  # how far apart pixels of an image in [-1, 1] are that are hardly one tissue
 COARSEST = 64  # pixels a side, at which neighbours are next to each other
 MIXING = 4  # rounds at each smaller distance
-FAINT, DOUBT = 0.5, 0.25
 
 
 def read(difference: Map, sign: int) -> Map:
@@ -71,16 +70,16 @@ def neighbours(images: Tensor, away: int) -> Tensor:
 def balance(scores: Map, probability: Map | float) -> Map:
     """Score maps (..., H, W), tensor or array, such that one threshold suits all images.
 
-    Each is divided by its largest value to the power of FAINT: an outline lies where a share of the
-    lesion's own contrast is left, so that a threshold of strong lesions misses faint ones. And it
-    is multiplied by the ``probability`` of disease (...) to the power of DOUBT, so that what is
-    left in an image that the classifier takes for healthy counts less; NaN stands for 1.
+    Each is divided by the root of its largest value: an outline lies where a share of the lesion's
+    own contrast is left, so that a threshold of strong lesions misses faint ones. And it is
+    multiplied by the root of the ``probability`` of disease (...), so that what is left in an image
+    that the classifier takes for healthy counts less; NaN stands for 1.
     """
     if isinstance(scores, np.ndarray):
         return balance(torch.from_numpy(scores), torch.as_tensor(probability)).numpy()
     largest = scores.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
     certain = probability.to(scores.dtype).nan_to_num(1.0)[..., None, None]
-    return scores * certain**DOUBT / largest**FAINT
+    return scores * (certain / largest).sqrt()
 
 
 def strengths(differences: Tensor) -> Tensor:

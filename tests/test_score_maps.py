@@ -83,5 +83,5 @@ def test_a_faint_lesion_is_nearer_to_a_strong_one_where_balanced():
 
 def test_what_the_classifier_takes_for_healthy_counts_less():
     scores = torch.full((3, 2, 2), 0.25)
-    found = score_maps.balance(scores, torch.tensor([1.0, 0.0625, torch.nan]))[:, 0, 0]
+    found = score_maps.balance(scores, torch.tensor([1.0, 0.25, torch.nan]))[:, 0, 0]
     torch.testing.assert_close(found, torch.tensor([0.5, 0.25, 0.5]))
