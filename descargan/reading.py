@@ -69,29 +69,21 @@ class Reading(NamedTuple):
         """Where a score map is over the threshold; None without a threshold."""
         return None if self.threshold is None else score_map > self.threshold
 
-    @property
-    def least(self) -> float:
-        """No threshold of healthy images is lower, in the unit of the score map."""
-        return LEAST**0.5 if self.diffusion else LEAST
-
 
 def count_values(score_map: np.ndarray) -> np.ndarray:
     """Pixels of a score map in each bin between EDGES."""
     return np.histogram(np.minimum(score_map, RANGE), EDGES)[0]
 
 
-def healthy_threshold(counts: np.ndarray, least: float = LEAST) -> float:
-    """The threshold, by the values of all pixels of healthy images as :func:`count_values` says.
-
-    ``least``: no threshold is lower.
-    """
+def healthy_threshold(counts: np.ndarray) -> float:
+    """The threshold, by the values of all pixels of healthy images as :func:`count_values` says."""
     share = counts.cumsum() / counts.sum()
     quantile = EDGES[1:][np.searchsorted(share, QUANTILE)]
-    return float(max(least, quantile))
+    return float(max(LEAST, quantile))
 
 
 def describe_maps(
-    counts: np.ndarray, labels: Sequence[int], scores: Sequence[float], least: float = LEAST
+    counts: np.ndarray, labels: Sequence[int], scores: Sequence[float]
 ) -> dict[str, float]:
     """The numbers that a reading depends on, of the validation split.
 
@@ -102,7 +94,7 @@ def describe_maps(
     found = metrics.with_interval(metrics.auroc, labels, np.asarray(scores), samples=SAMPLES)
     if are_too_few(labels):
         found |= {"low": np.nan, "high": np.nan}
-    numbers = (healthy_threshold(counts, least), *(found[key] for key in ("value", "low", "high")))
+    numbers = (healthy_threshold(counts), *(found[key] for key in ("value", "low", "high")))
     return dict(zip(NUMBERS, numbers, strict=True))
 
 

@@ -78,15 +78,6 @@ def test_a_threshold_of_score_maps_that_were_smoothed_otherwise_is_none(tmp_path
     assert (sign, diffusion) == (1, DIFFUSION)
 
 
-def test_a_diffused_score_map_is_over_a_threshold_where_the_difference_is_not_small():
-    """The least threshold is a difference of 0.1, whatever the score map's unit."""
-    image = np.zeros((64, 64), np.float32)
-    for reading in (Reading(None, sign=1), Reading(None, sign=1, diffusion=DIFFUSION)):
-        for value in (0.09, 0.11):
-            score = reading.score_map(np.full_like(image, value), image, 1.0)
-            assert (score > reading.least).all() == (value > 0.1)
-
-
 def test_weights_without_a_threshold_have_none(tmp_path):
     threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
