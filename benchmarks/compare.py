@@ -215,7 +215,9 @@ def share_with_blob(results: Path, images: dict[str, np.ndarray]) -> float | Non
     reading = reading_of_test(results)
     if reading.threshold is None:
         return None
-    found = [label(reading.mask(scores)) for scores in score_maps(results, images).values()]
+    found = [
+        label(reading.mask(scores)) for scores in score_maps(results, reading, images).values()
+    ]
     return float(np.mean([np.bincount(x.ravel())[1:].max(initial=0) >= BLOB for x in found]))
 
 
@@ -240,7 +242,7 @@ def draw(out: Path, data: dict[str, Options], methods: list[str], path: Path) ->
         chosen = {files[i]: dataset[i] for i in evenly_spread(dataset, SHOWN, healthy=0)}
         images = {file: image[0].numpy() for file, (image, *_) in chosen.items()}
         runs = [runs_of(out, name, method) for method in shown]
-        maps = [score_maps(run[0], images) if run else {} for run in runs]
+        maps = [score_maps(r[0], reading_of_test(r[0]), images) if r else {} for r in runs]
         for line, (file, (_, truth, _)) in enumerate(chosen.items()):
             cells = [images[file], metrics.is_diseased(truth[0].numpy())]
             cells += [found.get(file) for found in maps]
@@ -273,9 +275,10 @@ def reading_of_test(results: Path) -> Reading:
     )
 
 
-def score_maps(results: Path, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def score_maps(
+    results: Path, reading: Reading, images: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """The score maps of images, by the names of the difference maps that a test has stored."""
-    reading = reading_of_test(results)
     rows = {row["map"]: row for row in read_table(results / "metrics.csv")}
     return {
         file: reading.score_map(

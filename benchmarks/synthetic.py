@@ -114,7 +114,7 @@ def evaluate(
     maps.mkdir(parents=True, exist_ok=True)
     rows, files = [], maps_of(dataset)
     for index, finding in enumerate(findings(explain, dataset)):
-        score = np.abs(finding.difference)
+        score = finding.score_map(thresholds.reading)
         rows.append(scores.describe_image(dataset.name(index), finding, score, thresholds))
         np.save(maps / files[index], finding.difference)
     summary = scores.summarise(rows)

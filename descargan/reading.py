@@ -57,7 +57,7 @@ class Reading(NamedTuple):
     def score_map(self, difference: Map, image: Map, probability: Map | float) -> Map:
         """How much speaks for disease at each pixel of difference maps, tensor or array.
 
-        ``image``: the images in [-1, 1] that they are of, in the same shape (..., H, W);
+        ``image``: the images in [-1, 1] that they are of, in the same shape (..., H, W), or one;
         ``probability`` (...): of disease, NaN where it is not known.
         """
         scores = read(difference, self.sign)

@@ -33,6 +33,8 @@ def read(difference: Map, sign: int) -> Map:
 def diffuse(scores: Map, images: Map, share: float) -> Map:
     """Score maps (..., H, W), tensor or array, blurred among what is alike in their images.
 
+    These are of the same shape, or one image (H, W) for all.
+
     By a ``share`` of the larger side, the standard deviation where all is of one brightness;
     nothing goes over an edge of the image, so that what was drawn a little beside an outline, or
     with holes, fills it. Rounds of joint bilateral means (Petschnigg et al. 2004) of each pixel and

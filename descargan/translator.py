@@ -267,6 +267,8 @@ class Translator:
 
     def with_masks(self, results: list[Result], batch: Translations) -> list[Result]:
         """Results with their masks. What is blurred is so at the networks' size, then resized."""
+        if self.reading.threshold is None:
+            return results
         if self.reading.diffusion:
             scores = batch.score_map[:, 0].cpu().numpy()
             scores = [unfit(x, *r.healthy.shape) for x, r in zip(scores, results, strict=True)]

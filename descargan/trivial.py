@@ -27,8 +27,8 @@ def trivial_maps(image: np.ndarray, reading: Reading = PLAIN) -> dict[str, np.nd
         "centre": centre(image.shape),
         "nothing": np.zeros_like(bright),
     }
-    alike = reading._replace(sign=1)
-    return {name: alike.score_map(drawn, image, np.nan) for name, drawn in maps.items()}
+    scores = reading._replace(sign=1).score_map(np.stack(list(maps.values())), image, np.nan)
+    return dict(zip(maps, scores, strict=True))
 
 
 def centre(shape: tuple[int, int]) -> np.ndarray:

@@ -111,13 +111,13 @@ def test_the_numbers_are_those_of_the_predict_mode(net, moving, tmp_path):
     assert sorted(path.name for path in predicted) == ["a.png", "b.png"]
     for path, result in predicted.items():
         stored = np.load(tmp_path / "out" / f"{path.name}.map.npy")
-        np.testing.assert_allclose(result.difference, stored, atol=1e-4)
+        np.testing.assert_allclose(result.difference, stored, atol=1e-5)
         of_array = net(np.asarray(Image.open(path)))
-        np.testing.assert_allclose(of_array.difference, stored, atol=1e-4)
+        np.testing.assert_allclose(of_array.difference, stored, atol=1e-5)
         assert float(rows[path.name]["probability"]) == pytest.approx(
-            of_array.probability, abs=1e-4
+            of_array.probability, abs=1e-5
         )
-        assert float(rows[path.name]["anomaly_score"]) == pytest.approx(of_array.score, abs=1e-4)
+        assert float(rows[path.name]["anomaly_score"]) == pytest.approx(of_array.score, abs=1e-5)
 
 
 def test_a_generator_that_moves_nothing_has_no_flow(trained):

@@ -190,9 +190,9 @@ def test_the_api_yields_a_result_for_each_slice(trained, tmp_path):
     written = rows(tmp_path / "out")
     assert [(name, r.slice) for name, r in found] == [(r["file"], r["slice"]) for r in written]
     scores = [float(r["anomaly_score"]) for r in written]
-    np.testing.assert_allclose([r.score for _, r in found], scores, atol=1e-4)
+    np.testing.assert_allclose([r.score for _, r in found], scores, atol=1e-5)
     stored = np.load(tmp_path / "out" / "b.tif.page-012.map.npy")
-    np.testing.assert_allclose(found[-1][1].difference, stored, atol=1e-4)
+    np.testing.assert_allclose(found[-1][1].difference, stored, atol=1e-5)
 
 
 def test_what_a_prediction_of_a_volume_left_is_not_predicted(trained, tmp_path):
