@@ -118,8 +118,12 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     method = testing.Method(partial(findings, explain), levels, in_unit=False)
     results = folder / "results" / "test"
     seen = testing.look_at(method, dataset, results, Thresholds(validated, reading))
-    about = {"sign_of_disease": reading.sign, "diffusion_of_score_map": reading.diffusion}
-    about["dice_threshold_chosen_on_validation"] = validated
+    about = {
+        "sign_of_disease": reading.sign,
+        "diffusion_of_score_map": reading.diffusion,
+        "cover_of_score_map": reading.cover,
+        "dice_threshold_chosen_on_validation": validated,
+    }
     measured = testing.measure(dataset, seen, [], reading)
     write_json(results / "metrics.json", without_nan({**about, **measured}))
     testing.write_csv(results / "metrics.csv", seen.rows)
@@ -267,11 +271,14 @@ def colours_of(columns: int) -> list[str]:
 def reading_of_test(results: Path) -> Reading:
     """How a test read its maps, with the threshold that it chose on the validation split."""
     said = json.loads((results / "metrics.json").read_text())
-    if "diffusion_of_score_map" not in said:
+    if "cover_of_score_map" not in said:
         raise UserError(f"{results} is the test of an earlier version: remove it to test again")
     threshold = said["dice_threshold_chosen_on_validation"]
     return Reading(
-        threshold, sign=said["sign_of_disease"], diffusion=said["diffusion_of_score_map"]
+        threshold,
+        sign=said["sign_of_disease"],
+        diffusion=said["diffusion_of_score_map"],
+        cover=said["cover_of_score_map"],
     )
 
 

@@ -1,14 +1,23 @@
 """What networks in training make of the validation split: the numbers and pictures of an epoch."""
 
+from collections import Counter
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from descargan import DISEASED, HEALTHY, metrics
+from descargan import DISEASED, HEALTHY, losses, metrics
 from descargan.data import ImageDataset, evenly_spread
-from descargan.reading import are_too_few, count_values, describe_maps
-from descargan.score_maps import choose_sign, strengths
-from descargan.translator import Translator
+from descargan.device import autocast
+from descargan.layers import evaluating
+from descargan.reading import DIFFUSION, Reading, are_too_few, count_values, describe_maps
+from descargan.score_maps import choose_sign, read, strengths
+from descargan.translator import Translations, Translator
+
+# Of a layer, from one that is plainly added to one of the brightness of fluid; and how many
+# diseased images it is chosen by, at most.
+COVERS = (0.0, 0.5, 1.0, 1.25, 1.5)
+JUDGED = 50
 
 
 def validate(
@@ -64,6 +73,20 @@ def validate(
     return result
 
 
+def reading_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> Reading:
+    """How the difference maps of compact networks are to be read, by the images of a split.
+
+    Without outlines: by classes and by what the discriminator says.
+    """
+    sign = sign_of_disease(translator, dataset, batch_size)
+    if translator.generator.kind.flow:  # edges in those maps lie beside those of the image
+        return Reading(None, sign=sign)
+    reading = Reading(None, sign=sign, diffusion=DIFFUSION)
+    if not sign:
+        return reading
+    return reading._replace(cover=cover_of_disease(translator, reading, dataset, batch_size))
+
+
 def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> int:
     """How difference maps are to be read, by the classes of a split, without outlines.
 
@@ -75,6 +98,41 @@ def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: i
     split = translator.translate_split(dataset, batch_size)
     seen = [(strengths(batch.difference).cpu(), classes) for batch, _, classes in split]
     return choose_sign(*map(torch.cat, zip(*seen, strict=True)))
+
+
+def cover_of_disease(
+    translator: Translator, reading: Reading, dataset: ImageDataset, batch_size: int
+) -> float:
+    """The cover of those in COVERS whose layers, taken off diseased images, leave healthy ones.
+
+    As classifier and critics of a compact discriminator say; ``reading`` is how else the maps are
+    read.
+    """
+    diseased = (dataset.classes == DISEASED).nonzero().flatten()
+    diseased = diseased[:: -(-len(diseased) // JUDGED)]
+    doubts: Counter[float] = Counter()
+    for batch, _, _ in translator.translate_split(dataset, batch_size, chosen=diseased):
+        for cover in COVERS:
+            left = without_layer(batch, reading._replace(cover=cover))
+            doubts[cover] += doubt(translator, left) * len(left)
+    return min(COVERS, key=doubts.__getitem__)
+
+
+def without_layer(batch: Translations, reading: Reading) -> Tensor:
+    """Images less their score maps, each by the factor that fits its difference map best."""
+    scores = batch._replace(reading=reading).score_map
+    drawn = read(batch.difference, reading.sign)
+    fitted = (scores * drawn).sum(dim=(1, 2, 3)) / scores.square().sum(dim=(1, 2, 3)).clamp(1e-12)
+    return batch.images - reading.sign * fitted.view(-1, 1, 1, 1) * scores
+
+
+@torch.inference_mode()
+def doubt(translator: Translator, images: Tensor) -> float:
+    """How far a compact discriminator is from taking images for real healthy ones, a mean."""
+    with evaluating(translator.discriminator), autocast(translator.device, translator.amp):
+        verdict = translator.discriminator(images)
+    terms = (verdict.disease, verdict.fakeness[..., HEALTHY])
+    return sum(losses.logistic_loss(term, 0.0).item() for term in terms)
 
 
 def translate_examples(

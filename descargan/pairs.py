@@ -10,6 +10,7 @@ from descargan import metrics, resampling
 from descargan.errors import FileError, warn
 from descargan.files import read_json, read_table
 from descargan.names import printable
+from descargan.reading import Reading
 from descargan.scores import OVERALL, PER_IMAGE, Row
 
 TABLE = "metrics.csv"
@@ -27,14 +28,19 @@ def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     return [rows[printable(file)] for file in files]
 
 
-def warn_of_diffusion(results: Path, ours: float) -> None:
-    """Warn of a test that blurred its score maps otherwise, which alone changes pixel scores."""
-    theirs = read_json(results / "metrics.json").get("diffusion_of_score_map", 0.0)
-    if theirs != ours:
+def warn_of_reading(results: Path, ours: Reading) -> None:
+    """Warn of a test that read its difference maps otherwise, which alone changes pixel scores."""
+    said = read_json(results / "metrics.json")
+    diffusion, cover = said.get("diffusion_of_score_map", 0.0), said.get("cover_of_score_map")
+    if diffusion and cover is None:
+        theirs = "by an earlier version"
+    else:
+        theirs = f"by a diffusion of {diffusion:g} and a cover of {cover or 0:g}"
+    if theirs != f"by a diffusion of {ours.diffusion:g} and a cover of {ours.cover:g}":
         warn(
-            f"the score maps of {printable(results)} are blurred among alike pixels by {theirs:g} "
-            f"of the side, those of this test by {ours:g}: pixel scores differ by that alone "
-            "(descargan.score_maps.diffuse blurs any map)"
+            f"the difference maps of {printable(results)} were read {theirs}, those of this test "
+            f"by {ours.diffusion:g} and {ours.cover:g}: pixel scores differ by that, too "
+            "(descargan.reading.Reading reads any map)"
         )
 
 

@@ -17,7 +17,7 @@ from descargan import metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
 from descargan.options import Options
-from descargan.score_maps import Map, balance, diffuse, read
+from descargan.score_maps import Map, diffuse, fill, layer, read, show_through
 
 DIFFUSION = 0.04  # of score maps of brightness, as a share of the side
 RANGE = 2.0  # of an image in [-1, 1]
@@ -33,15 +33,17 @@ class Reading(NamedTuple):
     """The threshold of the score map, or None and the sentence that says why; and what that is.
 
     ``sign`` 1: the brighter part of the difference map is the score map, -1: the darker, 0: both.
-    By ``diffusion``, a share of the side, it is blurred among what is alike in the image, so that
-    it ends at the outlines of tissue, and balanced among images (:func:`diffuse`,
-    :func:`balance`); the difference map never is. At 0 it is neither.
+    By ``diffusion``, a share of the side, it is made a layer that is blurred among what is alike in
+    the image, so that it ends at the outlines of tissue, and filled (:func:`diffuse`,
+    :func:`fill`); by ``cover`` that layer hides what is under it (:func:`show_through`). The
+    difference map never is. At 0 it is neither.
     """
 
     threshold: float | None
     reason: str = ""
     sign: int = 0
     diffusion: float = 0.0
+    cover: float = 0.0
 
     @property
     def masks(self) -> str:
@@ -63,7 +65,8 @@ class Reading(NamedTuple):
         scores = read(difference, self.sign)
         if not self.diffusion:
             return scores
-        return balance(diffuse(scores, image, self.diffusion), probability)
+        layers = diffuse(layer(scores, image), image, self.diffusion)
+        return fill(layers, probability) * show_through(image, self.sign * self.cover)
 
     def mask(self, score_map: np.ndarray) -> np.ndarray | None:
         """Where a score map is over the threshold; None without a threshold."""
@@ -109,7 +112,7 @@ def keep_reading(path: Path, which: str, values: dict[str, float], reading: Read
     ``which``: "last" or "best" weights.
     """
     known = read_json(path)
-    how = {"sign": reading.sign, "diffusion": reading.diffusion}
+    how = {"sign": reading.sign, "diffusion": reading.diffusion, "cover": reading.cover}
     known[which] = {**{name: values[name] for name in NUMBERS}, **how}
     write_json(path, without_nan(known))
 
@@ -129,14 +132,15 @@ def read_reading(path: Path, which: str) -> Reading:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
     how = {"sign": stored.get("sign", 0), "diffusion": stored.get("diffusion", 0.0)}
-    if stored.get("smoothing"):
+    if stored.get("smoothing") or (how["diffusion"] and "cover" not in stored):
         return Reading(
             None,
-            "the threshold that is stored is one of an earlier version, which smoothed score maps "
+            "the threshold that is stored is one of an earlier version, which read difference maps "
             "otherwise: set a --threshold, or go on with the training",
             sign=how["sign"],
             diffusion=DIFFUSION,
         )
+    how["cover"] = stored.get("cover", 0.0)
     if low is None:
         return Reading(
             None,

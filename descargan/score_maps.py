@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from descargan import DISEASED, HEALTHY
+from descargan.maps import ABOVE
 
 Map = TypeVar("Map", Tensor, np.ndarray)
 MOSTLY = 2.0
@@ -17,9 +18,10 @@ AGREED = 0.75
 # standard deviation along an axis.
 NEAR = np.exp(-np.add.outer(*2 * [np.square([-1, 0, 1])]) / (2 * 0.7**2)).ravel().tolist()
 REACH = 0.647
-ALIKE = 0.05  # how far apart pixels of an image in [-1, 1] are that are hardly one tissue
+ALIKE = 0.07  # how far apart pixels of an image in [-1, 1] are that are hardly one tissue
 COARSEST = 64  # pixels a side, at which neighbours are next to each other
 MIXING = 4  # rounds at each smaller distance
+STEEPNESS = 4.0  # of the step that a layer rises by, at half of its largest value
 
 
 def read(difference: Map, sign: int) -> Map:
@@ -69,19 +71,40 @@ def neighbours(images: Tensor, away: int) -> Tensor:
     return torch.stack([padded[..., y : y + height, x : x + width] for y, x in starts])
 
 
-def balance(scores: Map, probability: Map | float) -> Map:
-    """Score maps (..., H, W), tensor or array, such that one threshold suits all images.
+def layer(scores: Map, images: Map) -> Map:
+    """How much of a layer of brightness ABOVE score maps (..., H, W) are, as a generator draws it.
 
-    Each is divided by the root of its largest value: an outline lies where a share of the lesion's
-    own contrast is left, so that a threshold of strong lesions misses faint ones. And it is
-    multiplied by the root of the ``probability`` of disease (...), so that what is left in an image
-    that the classifier takes for healthy counts less; NaN stands for 1.
+    ``images``: of the same shape, or one (H, W) for all.
     """
-    if isinstance(scores, np.ndarray):
-        return balance(torch.from_numpy(scores), torch.as_tensor(probability)).numpy()
-    largest = scores.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
-    certain = probability.to(scores.dtype).nan_to_num(1.0)[..., None, None]
-    return scores * (certain / largest).sqrt()
+    return scores / (ABOVE - images)
+
+
+def fill(layers: Map, probability: Map | float) -> Map:
+    """Layers (..., H, W), tensor or array, nearly flat, such that one threshold suits all images.
+
+    A lesion is drawn as a blob that is strongest in the middle, but has one strength, and ends at
+    an outline: a step is made of it, at half of its own largest value. That counts by its fourth
+    root, so that a threshold of strong lesions does not miss faint ones. And it is multiplied by
+    the ``probability`` of disease (...), so that what is left in an image that the classifier takes
+    for healthy counts less; NaN stands for 1.
+    """
+    if isinstance(layers, np.ndarray):
+        return fill(torch.from_numpy(layers), probability).numpy()
+    largest = layers.amax(dim=(-2, -1), keepdim=True)
+    half = STEEPNESS / 2
+    step = torch.tanh(STEEPNESS * layers / largest.clamp(min=1e-12) - half) / math.tanh(half)
+    certain = torch.as_tensor(probability).to(layers).nan_to_num(1.0)[..., None, None]
+    return certain * largest**0.25 * (1 + step).clamp(min=0) / 2
+
+
+def show_through(images: Map, cover: float) -> Map:
+    """How much a layer that covers changes the pixels of images (..., H, W), 1 the darkest.
+
+    One of brightness ``1 / cover`` changes nothing that is as bright as itself; of 0, which is
+    plainly added, all alike. A negative ``cover`` is that of a dark layer, which changes nothing
+    that is as dark.
+    """
+    return (1 - cover * images).clip(0) / (1 + abs(cover))
 
 
 def strengths(differences: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
-from descargan.pairs import differences, read_rows, warn_of_diffusion
+from descargan.pairs import differences, read_rows, warn_of_reading
 from descargan.pipeline import ahead
 from descargan.reading import Reading, reading_of
 from descargan.report import Card, Gallery, Measured, Said, write_report
@@ -94,7 +94,7 @@ def test(options: Options, translator: Translator | None) -> Results:
     else:
         method, reading = Method(partial(findings, translator, options)), reading_of(options)
     if options.against is not None:
-        warn_of_diffusion(options.against, reading.diffusion)
+        warn_of_reading(options.against, reading)
     validation = None
     if translator is not None and dataset.has_truth:
         validation = ImageDataset.open(options, "validate")
@@ -187,7 +187,7 @@ def measure(
 ) -> dict[str, Any]:
     """The "metrics" of the maps, and what stands beside them.
 
-    That are "trivial_maps", blurred and balanced as the ``reading`` says, where there is a truth,
+    That are "trivial_maps", blurred and filled as the ``reading`` says, where there is a truth,
     and "differences" from ``others``, if any.
     Intervals are over patients where some have several images, as far as the data set says, else
     over "images" ("intervals_over"); both entries are how many each class has. The rows get their
@@ -236,6 +236,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "threshold": thresholds.reading.threshold,
         "sign_of_disease": thresholds.reading.sign,
         "diffusion_of_score_map": thresholds.reading.diffusion,
+        "cover_of_score_map": thresholds.reading.cover,
     }
 
 

@@ -36,7 +36,7 @@ from descargan.data import (
 from descargan.device import enough_memory
 from descargan.distributed import Process, average, largest
 from descargan.errors import UserError, warn
-from descargan.evaluation import example_batch, sign_of_disease, translate_examples, validate
+from descargan.evaluation import example_batch, reading_of_disease, translate_examples, validate
 from descargan.figures import example_figure, save_figure
 from descargan.files import naming, write_atomically, write_json
 from descargan.likeness import keep_likeness
@@ -45,7 +45,7 @@ from descargan.methods import METHODS
 from descargan.models import build_networks
 from descargan.options import Options, as_json, by_networks
 from descargan.progress import Bar, progress_bar
-from descargan.reading import DIFFUSION, Reading, keep_reading
+from descargan.reading import keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
 from descargan.steps import Batch, Terms, TrainingState
 from descargan.translator import Translator, averaged_flips
@@ -189,11 +189,8 @@ class Training:
         networks = (state.averaged, state.discriminator.network)
         translator = Translator(*networks, self.device, averaged_flips(options))
         if self.method.signed:
-            batch_size = options.batch_size
-            sign = sign_of_disease(translator, self.validation, batch_size)
-            # Not where tissue moves: edges in those maps lie beside those of the image.
-            diffusion = 0.0 if state.averaged.kind.flow else DIFFUSION
-            translator.reading = Reading(None, sign=sign, diffusion=diffusion)
+            reading = reading_of_disease(translator, self.validation, options.batch_size)
+            translator.reading = reading
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)

@@ -19,7 +19,7 @@ PLAIN = Reading(None)
 
 
 def trivial_maps(image: np.ndarray, reading: Reading = PLAIN) -> dict[str, np.ndarray]:
-    """Score maps of an image (H, W) in [-1, 1], blurred and balanced as ``reading`` does it."""
+    """Score maps of an image (H, W) in [-1, 1], blurred and filled as ``reading`` does it."""
     bright = np.clip((image + 1) / 2, 0, 1)
     maps = {
         "intensity": bright,

@@ -210,7 +210,7 @@ def test_a_folder_that_does_not_exist_is_named(monkeypatch, capsys):
 
 
 def test_healthy_images_count_that_have_a_blob_over_the_threshold(tmp_path):
-    said = {"sign_of_disease": 1, "diffusion_of_score_map": 0.0}
+    said = {"sign_of_disease": 1, "diffusion_of_score_map": 0.0, "cover_of_score_map": 0.0}
     (tmp_path / "difference_maps").mkdir()
     files = {
         "blob": np.s_[2:4, 2:7],

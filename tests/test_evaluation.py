@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from descargan import metrics
+from descargan import DISEASED, HEALTHY, compact, evaluation, metrics, reading
 from descargan.data import ImageDataset
-from descargan.evaluation import validate
+from descargan.evaluation import reading_of_disease, validate
 from descargan.models import Discriminator, Generator
 from descargan.reading import Reading
-from descargan.translator import Translator
+from descargan.translator import Translations, Translator
 
 
 @pytest.fixture
@@ -39,3 +39,69 @@ def test_pixels_are_scored_by_outlines_and_no_difference_is_compared_with_one(ou
     assert found["pixel_auroc"] == pytest.approx(np.mean([metrics.auroc(*p) for p in pairs]))
     assert found["pixel_auprc"] == pytest.approx(np.mean([metrics.auprc(*p) for p in pairs]))
     assert not {"map_ssim", "map_mse"} & found.keys()
+
+
+class Waves:
+    """Translations of waves, half of them under fluid of one level, or 0 with something added.
+
+    The generator takes off a blob that is strongest in the middle.
+    """
+
+    def __init__(self, level: float, sign: int) -> None:
+        y, x = torch.meshgrid(*2 * [torch.linspace(-1, 1, 64)], indexing="ij")
+        self.truth = -0.6 * torch.cos(15 * x).expand(20, 1, 64, 64)
+        self.classes = torch.tensor([HEALTHY, DISEASED] * 10)
+        ill = (self.classes == DISEASED).view(-1, 1, 1, 1)
+        alpha = 0.5 * ill * ((y.abs() < 0.4) & (x.abs() < 0.6))
+        added = alpha * (level - self.truth) if level else 0.4 * alpha
+        drawn = alpha * torch.exp(-(x**2 + y**2) / 0.6)
+        images = sign * (self.truth + added)
+        difference = sign * drawn * (2 - images)
+        difference *= added.sum() / drawn.mul(2 - images).sum()
+        self.truth, certain = sign * self.truth, self.classes.float()
+        self.batch = Translations(images, images - difference, difference, certain, None)
+        self.generator = compact.Generator(1, "layer")
+
+    def translate_split(self, dataset, batch_size, workers=0, chosen=None):
+        seen = torch.arange(len(self.classes)) if chosen is None else chosen
+        columns = (None if x is None else x[seen] for x in self.batch[:5])
+        self.seen = seen
+        yield Translations(*columns), self.truth[seen], self.classes[seen]
+
+    def doubt(self, translator, images):
+        """That of a discriminator that knows the healthy images."""
+        return (images - self.truth[self.seen]).square().mean().item()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("level", "cover"), [(0.5, 1.5), (0.7, 1.25), (1.0, 1.0), (2.0, 0.5), (0.0, 0.0)]
+)
+def test_how_a_layer_covers_is_chosen_by_the_discriminator(monkeypatch, sign, level, cover):
+    waves = Waves(level, sign)
+    monkeypatch.setattr(evaluation, "doubt", waves.doubt)
+    assert reading_of_disease(waves, waves, 10) == Reading(None, "", sign, 0.04, cover)
+
+
+def test_a_layer_of_two_images_covers_nothing(monkeypatch):
+    waves = Waves(0.8, 1)
+    monkeypatch.setattr(reading, "FEWEST", 11)
+    assert reading_of_disease(waves, waves, 10) == Reading(None, "", 0, 0.04, 0)
+
+
+def test_maps_of_what_moves_are_read_as_they_are():
+    waves = Waves(0.8, 1)
+    waves.generator = compact.Generator(1, "combined")
+    assert reading_of_disease(waves, waves, 10) == Reading(None, sign=1)
+
+
+def test_a_discriminator_doubts_what_it_takes_for_diseased_or_for_fake():
+    torch.manual_seed(0)
+    networks = compact.Generator(1, "layer"), compact.Discriminator(1, 64)
+    translator, images = Translator(*networks), torch.rand(3, 1, 64, 64)
+    before = evaluation.doubt(translator, images)
+    for exit_ in networks[1].exits:
+        torch.nn.init.zeros_(exit_.weight)
+        exit_.bias.data = torch.tensor([-9.0, 9.0, 0.0])  # disease, and realness of either class
+    assert before > 1
+    assert evaluation.doubt(translator, images) == pytest.approx(0, abs=1e-3)

@@ -44,7 +44,7 @@ def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path)
     keep_reading(path, "last", found, Reading(None))
     keep_reading(path, "best", {**found, "threshold": 0.7}, Reading(None, "", 1, 0.01))
     assert read_reading(path, "last").threshold == pytest.approx(0.3, abs=2e-3)
-    assert read_reading(path, "best") == (0.7, "", 1, 0.01)
+    assert read_reading(path, "best") == (0.7, "", 1, 0.01, 0)
 
 
 @pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10, [0.2] * 10 + [0.1] * 10])
@@ -69,13 +69,20 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     assert reason.startswith("too few validation images to judge")
 
 
-def test_a_threshold_of_score_maps_that_were_smoothed_otherwise_is_none(tmp_path):
-    stored = {"threshold": 0.1, "sign": 1, "smoothing": 0.01, **dict.fromkeys(NUMBERS[1:], 0.9)}
+@pytest.mark.parametrize("how", [{"smoothing": 0.01}, {"diffusion": 0.04}])
+def test_a_threshold_of_maps_that_were_read_otherwise_is_none(how, tmp_path):
+    stored = {"threshold": 0.1, "sign": 1, **how, **dict.fromkeys(NUMBERS[1:], 0.9)}
     (tmp_path / "reading.json").write_text(json.dumps({"last": stored}))
-    threshold, reason, sign, diffusion = read_reading(tmp_path / "reading.json", "last")
+    threshold, reason, *read = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert "an earlier version" in reason
-    assert (sign, diffusion) == (1, DIFFUSION)
+    assert read == [1, DIFFUSION, 0]
+
+
+def test_how_maps_are_read_is_stored(tmp_path):
+    how = Reading(None, sign=-1, diffusion=0.04, cover=1.25)
+    keep_reading(tmp_path / "reading.json", "last", dict.fromkeys(NUMBERS, 0.9), how)
+    assert read_reading(tmp_path / "reading.json", "last") == how._replace(threshold=0.9)
 
 
 def test_weights_without_a_threshold_have_none(tmp_path):

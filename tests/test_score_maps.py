@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from descargan import score_maps
+from descargan.maps import lift_layer
+from descargan.reading import Reading
 
 
 @pytest.mark.parametrize("make", [np.array, torch.tensor])
@@ -34,17 +36,16 @@ def test_the_sign_is_that_of_three_in_four_diseased_images(diseased, sign):
     assert score_maps.choose_sign(of_images, torch.tensor([0, 0] + [1] * 4)) == sign
 
 
-def test_a_score_map_is_diffused_and_balanced_alike_as_a_tensor_and_as_an_array():
-    scores, images = torch.rand(2, 3, 1, 64, 64)
+def test_a_map_is_read_alike_as_a_tensor_and_as_an_array():
+    differences, images = torch.rand(2, 3, 1, 64, 64)
     probability = torch.tensor([[0.2], [0.6], [torch.nan]])
-    found = score_maps.balance(score_maps.diffuse(scores, images, 0.02), probability)[:, 0].numpy()
-    arrays = scores[:, 0].numpy(), images[:, 0].numpy()
-    together = score_maps.diffuse(*arrays, 0.02)
-    together = score_maps.balance(together, probability[:, 0].numpy())
+    reading = Reading(None, sign=1, diffusion=0.02, cover=0.5)
+    found = reading.score_map(differences, images, probability)[:, 0].numpy()
+    arrays = differences[:, 0].numpy(), images[:, 0].numpy()
+    together = reading.score_map(*arrays, probability[:, 0].numpy())
     np.testing.assert_allclose(together, found, atol=1e-6)
     for one, image, p, expected in zip(*arrays, probability[:, 0].tolist(), found, strict=True):
-        alone = score_maps.balance(score_maps.diffuse(one, image, 0.02), p)
-        np.testing.assert_allclose(alone, expected, atol=1e-6)
+        np.testing.assert_allclose(reading.score_map(one, image, p), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
@@ -75,13 +76,53 @@ def test_a_pixel_that_is_alone_keeps_its_score():
     torch.testing.assert_close(score_maps.diffuse(scores, image, 0.04), scores)
 
 
-def test_a_faint_lesion_is_nearer_to_a_strong_one_where_balanced():
-    scores = torch.tensor([[[0.64, 0.32]], [[0.04, 0.02]], [[0.0, 0.0]]])
+def test_a_layer_is_what_the_generator_draws():
+    images, drawn = torch.rand(2, 1, 1, 8, 8)
+    difference = images - lift_layer(images, drawn)
+    torch.testing.assert_close(score_maps.layer(difference, images), drawn)
+
+
+def test_a_blob_is_filled_to_half_of_its_strength():
+    layers = torch.tensor([[[1.0, 0.8, 0.5, 0.2, 0.0]]])
+    found = score_maps.fill(layers, torch.ones(1))[0, 0].tolist()
+    assert found[0] == pytest.approx(1)
+    assert found[1] > 0.9
+    assert found[2] == pytest.approx(0.5)
+    assert found[3] < 0.1
+    assert found[4] == 0
+
+
+def test_a_faint_lesion_is_nearer_to_a_strong_one_where_filled():
+    layers = torch.tensor([[[0.4096, 0.2048]], [[0.0016, 0.0008]], [[0.0, 0.0]]])
     expected = torch.tensor([[[0.8, 0.4]], [[0.2, 0.1]], [[0.0, 0.0]]])
-    torch.testing.assert_close(score_maps.balance(scores, torch.ones(3)), expected)
+    torch.testing.assert_close(score_maps.fill(layers, torch.ones(3)), expected)
 
 
 def test_what_the_classifier_takes_for_healthy_counts_less():
-    scores = torch.full((3, 2, 2), 0.25)
-    found = score_maps.balance(scores, torch.tensor([1.0, 0.25, torch.nan]))[:, 0, 0]
-    torch.testing.assert_close(found, torch.tensor([0.5, 0.25, 0.5]))
+    layers = torch.full((3, 2, 2), 0.0625)
+    found = score_maps.fill(layers, torch.tensor([1.0, 0.25, torch.nan]))[:, 0, 0]
+    torch.testing.assert_close(found, torch.tensor([0.5, 0.125, 0.5]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_layer_that_covers_hides_most_of_what_is_least_like_it(sign):
+    images = sign * torch.tensor([[-1.0, 0.0, 0.5, 1.0]])
+    assert score_maps.show_through(images, 0.0).tolist() == [[1, 1, 1, 1]]
+    assert score_maps.show_through(images, sign * 1.0).tolist() == [[1, 0.5, 0.25, 0]]
+    assert score_maps.show_through(images, sign * 2.0)[0, 2:].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_score_map_ranks_pixels_by_what_a_layer_of_fluid_hides(sign):
+    """Drawn as a blob, and covering waves: the darkest of them differ most from what is seen."""
+    y, x = torch.meshgrid(*2 * [torch.linspace(-1, 1, 64)], indexing="ij")
+    healthy = -0.8 * torch.cos(9 * x)
+    fluid = (y.abs() < 0.3) & (x.abs() < 0.5)
+    image = torch.where(fluid, 0.3 * healthy + 0.7 * 0.8, healthy)
+    blob = torch.exp(-(x**2 + y**2) / 0.3) * fluid * (score_maps.ABOVE - image)
+    truth, errors = (image - healthy)[fluid], []
+    for cover in (0.0, 1 / 0.8):
+        reading = Reading(None, sign=sign, diffusion=0.04, cover=cover)
+        scores = reading.score_map(sign * 0.3 * blob, sign * image, 1.0)
+        errors.append(1 - np.corrcoef(scores[fluid], truth)[0, 1])
+    assert errors[1] < 0.25 * errors[0]
