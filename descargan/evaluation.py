@@ -14,8 +14,8 @@ from descargan.reading import DIFFUSION, Reading, are_too_few, count_values, des
 from descargan.score_maps import choose_sign, read, strengths
 from descargan.translator import Translations, Translator
 
-# Of a layer, from one that is plainly added to one of the brightness of fluid; and how many
-# diseased images it is chosen by, at most.
+# Of a layer, from one that is plainly added to one that is darker than the brightest pixels; and
+# how many diseased images it is chosen by, at most.
 COVERS = (0.0, 0.5, 1.0, 1.25, 1.5)
 JUDGED = 50
 

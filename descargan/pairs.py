@@ -32,16 +32,22 @@ def warn_of_reading(results: Path, ours: Reading) -> None:
     """Warn of a test that read its difference maps otherwise, which alone changes pixel scores."""
     said = read_json(results / "metrics.json")
     diffusion, cover = said.get("diffusion_of_score_map", 0.0), said.get("cover_of_score_map")
-    if diffusion and cover is None:
+    theirs = describe(diffusion, cover)
+    if diffusion and "cover_of_score_map" not in said:
         theirs = "by an earlier version"
-    else:
-        theirs = f"by a diffusion of {diffusion:g} and a cover of {cover or 0:g}"
-    if theirs != f"by a diffusion of {ours.diffusion:g} and a cover of {ours.cover:g}":
+    if theirs != describe(ours.diffusion, ours.cover):
         warn(
             f"the difference maps of {printable(results)} were read {theirs}, those of this test "
-            f"by {ours.diffusion:g} and {ours.cover:g}: pixel scores differ by that, too "
+            f"{describe(ours.diffusion, ours.cover)}: pixel scores differ by that, too "
             "(descargan.reading.Reading reads any map)"
         )
+
+
+def describe(diffusion: float, cover: float | None) -> str:
+    """How score maps were made, in words."""
+    return f"by a diffusion of {diffusion:g} and " + (
+        "no cover" if cover is None else f"a cover of {cover:g}"
+    )
 
 
 def differences(

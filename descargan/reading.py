@@ -33,17 +33,17 @@ class Reading(NamedTuple):
     """The threshold of the score map, or None and the sentence that says why; and what that is.
 
     ``sign`` 1: the brighter part of the difference map is the score map, -1: the darker, 0: both.
-    By ``diffusion``, a share of the side, it is made a layer that is blurred among what is alike in
-    the image, so that it ends at the outlines of tissue, and filled (:func:`diffuse`,
-    :func:`fill`); by ``cover`` that layer hides what is under it (:func:`show_through`). The
-    difference map never is. At 0 it is neither.
+    By ``diffusion``, a share of the side, it is blurred among what is alike in the image, so that
+    it ends at the outlines of tissue, and filled (:func:`diffuse`, :func:`fill`). With a ``cover``
+    that is done to the layer that it is of, and what that hides is counted (:func:`layer`,
+    :func:`show_through`). The difference map is never changed. At 0 nothing of this is done.
     """
 
     threshold: float | None
     reason: str = ""
     sign: int = 0
     diffusion: float = 0.0
-    cover: float = 0.0
+    cover: float | None = None
 
     @property
     def masks(self) -> str:
@@ -65,6 +65,8 @@ class Reading(NamedTuple):
         scores = read(difference, self.sign)
         if not self.diffusion:
             return scores
+        if self.cover is None:
+            return fill(diffuse(scores, image, self.diffusion), probability)
         layers = diffuse(layer(scores, image), image, self.diffusion)
         return fill(layers, probability) * show_through(image, self.sign * self.cover)
 
@@ -140,7 +142,7 @@ def read_reading(path: Path, which: str) -> Reading:
             sign=how["sign"],
             diffusion=DIFFUSION,
         )
-    how["cover"] = stored.get("cover", 0.0)
+    how["cover"] = stored.get("cover")
     if low is None:
         return Reading(
             None,

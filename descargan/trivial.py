@@ -19,7 +19,10 @@ PLAIN = Reading(None)
 
 
 def trivial_maps(image: np.ndarray, reading: Reading = PLAIN) -> dict[str, np.ndarray]:
-    """Score maps of an image (H, W) in [-1, 1], blurred and filled as ``reading`` does it."""
+    """Score maps of an image (H, W) in [-1, 1], blurred and filled as ``reading`` does it.
+
+    They are no layers, so none covers anything.
+    """
     bright = np.clip((image + 1) / 2, 0, 1)
     maps = {
         "intensity": bright,
@@ -27,7 +30,9 @@ def trivial_maps(image: np.ndarray, reading: Reading = PLAIN) -> dict[str, np.nd
         "centre": centre(image.shape),
         "nothing": np.zeros_like(bright),
     }
-    scores = reading._replace(sign=1).score_map(np.stack(list(maps.values())), image, np.nan)
+    scores = reading._replace(sign=1, cover=None).score_map(
+        np.stack(list(maps.values())), image, np.nan
+    )
     return dict(zip(maps, scores, strict=True))
 
 

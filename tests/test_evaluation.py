@@ -83,10 +83,10 @@ def test_how_a_layer_covers_is_chosen_by_the_discriminator(monkeypatch, sign, le
     assert reading_of_disease(waves, waves, 10) == Reading(None, "", sign, 0.04, cover)
 
 
-def test_a_layer_of_two_images_covers_nothing(monkeypatch):
+def test_what_a_layer_of_few_images_covers_is_not_known(monkeypatch):
     waves = Waves(0.8, 1)
     monkeypatch.setattr(reading, "FEWEST", 11)
-    assert reading_of_disease(waves, waves, 10) == Reading(None, "", 0, 0.04, 0)
+    assert reading_of_disease(waves, waves, 10) == Reading(None, sign=0, diffusion=0.04)
 
 
 def test_maps_of_what_moves_are_read_as_they_are():

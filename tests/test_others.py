@@ -154,20 +154,24 @@ def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cover", "said"),
+    ("cover", "warning"),
     [
         ({"cover_of_score_map": 0.5}, "by a diffusion of 0.04 and a cover of 0.5, those of this"),
-        ({"cover_of_score_map": None}, "were read by an earlier version, those of this test by 0"),
+        ({"cover_of_score_map": None}, "by a diffusion of 0.04 and no cover, those of this"),
+        ({}, "read by an earlier version, those of this test by a diffusion of 0 and no cover"),
     ],
 )
-def test_maps_that_are_read_otherwise_are_not_compared_in_silence(outlined, tmp_path, cover, said):
+def test_maps_that_are_read_otherwise_are_not_compared_in_silence(
+    outlined, tmp_path, cover, warning
+):
     score(outlined, maps_of(tmp_path / "a", WORSE), tmp_path / "worse")
     file = tmp_path / "worse" / "metrics.json"
-    read = {"diffusion_of_score_map": 0.04, **cover}
-    file.write_text(json.dumps({**json.loads(file.read_text()), **read}))
+    said = json.loads(file.read_text())
+    del said["cover_of_score_map"]
+    file.write_text(json.dumps({**said, "diffusion_of_score_map": 0.04, **cover}))
     more = ["--against", tmp_path / "worse", "--results-dir", tmp_path / "best"]
     result = succeed(*arguments(outlined, maps_of(tmp_path / "b", BEST), *more))
-    assert said in result.stderr
+    assert warning in result.stderr
 
 
 def test_maps_of_a_test_are_scored_as_in_the_test(trained, synthetic, tmp_path):

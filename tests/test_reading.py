@@ -44,7 +44,7 @@ def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path)
     keep_reading(path, "last", found, Reading(None))
     keep_reading(path, "best", {**found, "threshold": 0.7}, Reading(None, "", 1, 0.01))
     assert read_reading(path, "last").threshold == pytest.approx(0.3, abs=2e-3)
-    assert read_reading(path, "best") == (0.7, "", 1, 0.01, 0)
+    assert read_reading(path, "best") == (0.7, "", 1, 0.01, None)
 
 
 @pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10, [0.2] * 10 + [0.1] * 10])
@@ -76,7 +76,7 @@ def test_a_threshold_of_maps_that_were_read_otherwise_is_none(how, tmp_path):
     threshold, reason, *read = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert "an earlier version" in reason
-    assert read == [1, DIFFUSION, 0]
+    assert read == [1, DIFFUSION, None]
 
 
 def test_how_maps_are_read_is_stored(tmp_path):

@@ -36,10 +36,11 @@ def test_the_sign_is_that_of_three_in_four_diseased_images(diseased, sign):
     assert score_maps.choose_sign(of_images, torch.tensor([0, 0] + [1] * 4)) == sign
 
 
-def test_a_map_is_read_alike_as_a_tensor_and_as_an_array():
+@pytest.mark.parametrize("cover", [None, 0.0, 1.5])
+def test_a_map_is_read_alike_as_a_tensor_and_as_an_array(cover):
     differences, images = torch.rand(2, 3, 1, 64, 64)
     probability = torch.tensor([[0.2], [0.6], [torch.nan]])
-    reading = Reading(None, sign=1, diffusion=0.02, cover=0.5)
+    reading = Reading(None, sign=1, diffusion=0.02, cover=cover)
     found = reading.score_map(differences, images, probability)[:, 0].numpy()
     arrays = differences[:, 0].numpy(), images[:, 0].numpy()
     together = reading.score_map(*arrays, probability[:, 0].numpy())
