@@ -109,12 +109,12 @@ def map_metrics(
 ) -> dict[str, float]:
     """How well a difference map finds the disease, for one diseased image (paper, table 1).
 
-    Pixels are sought by the ``score`` map, by default |difference|.
+    Pixels are ranked by the ``score`` map, by default |difference|.
     """
     score = np.abs(difference) if score is None else score
     return {
         **pixel_metrics(score, truth),
-        "dice": dice(score > TRUTH_THRESHOLD, is_diseased(truth)),
+        "dice": dice(is_diseased(difference), is_diseased(truth)),
         "map_ssim": ssim(unit_range(difference), unit_range(truth), data_range=1.0),
         "map_mse": float(np.square(difference - truth).mean()),
     }

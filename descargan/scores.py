@@ -16,7 +16,7 @@ Row = dict[str, float | int | str]
 PER_IMAGE = {
     "pixel_auroc": "pixel AUROC of the score map",
     "pixel_auprc": "pixel AUPRC of the score map",
-    "dice": f"Dice at {metrics.TRUTH_THRESHOLD}",
+    "dice": f"Dice of |difference map| at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
     "dice_stored": "Dice at the threshold of the healthy validation images",
     "dice_best": "Dice at the best threshold for these images",

@@ -67,6 +67,13 @@ def test_map_metrics_of_the_perfect_map():
     }
 
 
+def test_the_threshold_of_the_release_is_that_of_differences_however_they_are_scored():
+    truth = np.zeros((16, 16))
+    truth[4:8, 4:8] = 1
+    found = metrics.map_metrics(truth, truth, 0.1 * truth)
+    assert found["dice"] == found["pixel_auroc"] == 1
+
+
 def test_map_metrics_see_the_sign_where_the_release_does_not():
     truth = np.zeros((16, 16))
     truth[3:8, 3:8], truth[8:12, 3:8] = 0.9, -0.7
