@@ -118,12 +118,7 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     method = testing.Method(partial(findings, explain), levels, in_unit=False)
     results = folder / "results" / "test"
     seen = testing.look_at(method, dataset, results, Thresholds(validated, reading))
-    about = {
-        "sign_of_disease": reading.sign,
-        "diffusion_of_score_map": reading.diffusion,
-        "cover_of_score_map": reading.cover,
-        "dice_threshold_chosen_on_validation": validated,
-    }
+    about = {**reading.about, "dice_threshold_chosen_on_validation": validated}
     measured = testing.measure(dataset, seen, [], reading)
     write_json(results / "metrics.json", without_nan({**about, **measured}))
     testing.write_csv(results / "metrics.csv", seen.rows)

@@ -1,7 +1,5 @@
 """What networks in training make of the validation split: the numbers and pictures of an epoch."""
 
-from collections import Counter
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,8 +9,8 @@ from descargan.data import ImageDataset, evenly_spread
 from descargan.device import autocast
 from descargan.layers import evaluating
 from descargan.reading import DIFFUSION, Reading, are_too_few, count_values, describe_maps
-from descargan.score_maps import choose_sign, read, strengths
-from descargan.translator import Translations, Translator
+from descargan.score_maps import choose_sign, read, show_through, strengths
+from descargan.translator import Translator
 
 # Of a layer, from one that is plainly added to one that is darker than the brightest pixels; and
 # how many diseased images it is chosen by, at most.
@@ -110,20 +108,20 @@ def cover_of_disease(
     """
     diseased = (dataset.classes == DISEASED).nonzero().flatten()
     diseased = diseased[:: -(-len(diseased) // JUDGED)]
-    doubts: Counter[float] = Counter()
+    doubts = dict.fromkeys(COVERS, 0.0)
     for batch, _, _ in translator.translate_split(dataset, batch_size, chosen=diseased):
+        added = batch._replace(reading=reading._replace(cover=0.0)).score_map
+        drawn = read(batch.difference, reading.sign)
         for cover in COVERS:
-            left = without_layer(batch, reading._replace(cover=cover))
-            doubts[cover] += doubt(translator, left) * len(left)
+            layers = fit(added * show_through(batch.images, reading.sign * cover), drawn)
+            doubts[cover] += doubt(translator, batch.images - reading.sign * layers) * len(layers)
     return min(COVERS, key=doubts.__getitem__)
 
 
-def without_layer(batch: Translations, reading: Reading) -> Tensor:
-    """Images less their score maps, each by the factor that fits its difference map best."""
-    scores = batch._replace(reading=reading).score_map
-    drawn = read(batch.difference, reading.sign)
-    fitted = (scores * drawn).sum(dim=(1, 2, 3)) / scores.square().sum(dim=(1, 2, 3)).clamp(1e-12)
-    return batch.images - reading.sign * fitted.view(-1, 1, 1, 1) * scores
+def fit(scores: Tensor, drawn: Tensor) -> Tensor:
+    """Maps (B, 1, H, W), each by the factor that brings it nearest to what is ``drawn``."""
+    factors = (scores * drawn).sum(dim=(1, 2, 3)) / scores.square().sum(dim=(1, 2, 3)).clamp(1e-12)
+    return factors.view(-1, 1, 1, 1) * scores
 
 
 @torch.inference_mode()

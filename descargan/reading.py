@@ -36,7 +36,8 @@ class Reading(NamedTuple):
     By ``diffusion``, a share of the side, it is blurred among what is alike in the image, so that
     it ends at the outlines of tissue, and filled (:func:`diffuse`, :func:`fill`). With a ``cover``
     that is done to the layer that it is of, and what that hides is counted (:func:`layer`,
-    :func:`show_through`). The difference map is never changed. At 0 nothing of this is done.
+    :func:`show_through`). Without diffusion nothing of this is done; the difference map is never
+    changed.
     """
 
     threshold: float | None
@@ -51,6 +52,15 @@ class Reading(NamedTuple):
         if self.threshold is None:
             return ""
         return f"masks show where the score map is over {self.threshold:.3g}"
+
+    @property
+    def about(self) -> dict[str, float | None]:
+        """How maps are read, as the ``metrics.json`` of a test says it."""
+        return {
+            "sign_of_disease": self.sign,
+            "diffusion_of_score_map": self.diffusion,
+            "cover_of_score_map": self.cover,
+        }
 
     def anomaly_score(self, difference: Map) -> Map:
         """Means (...) of what speaks for disease in difference maps (..., H, W)."""
@@ -134,6 +144,7 @@ def read_reading(path: Path, which: str) -> Reading:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
     how = {"sign": stored.get("sign", 0), "diffusion": stored.get("diffusion", 0.0)}
+    how["cover"] = stored.get("cover")
     if stored.get("smoothing") or (how["diffusion"] and "cover" not in stored):
         return Reading(
             None,
@@ -142,7 +153,6 @@ def read_reading(path: Path, which: str) -> Reading:
             sign=how["sign"],
             diffusion=DIFFUSION,
         )
-    how["cover"] = stored.get("cover")
     if low is None:
         return Reading(
             None,

@@ -234,9 +234,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "dataset_fingerprint": dataset.fingerprint(),
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
-        "sign_of_disease": thresholds.reading.sign,
-        "diffusion_of_score_map": thresholds.reading.diffusion,
-        "cover_of_score_map": thresholds.reading.cover,
+        **thresholds.reading.about,
     }
 
 

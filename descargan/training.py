@@ -189,8 +189,7 @@ class Training:
         networks = (state.averaged, state.discriminator.network)
         translator = Translator(*networks, self.device, averaged_flips(options))
         if self.method.signed:
-            reading = reading_of_disease(translator, self.validation, options.batch_size)
-            translator.reading = reading
+            translator.reading = reading_of_disease(translator, self.validation, options.batch_size)
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
