@@ -45,7 +45,7 @@ from descargan.options import Options
 from descargan.others import choose_thresholds
 from descargan.reading import DIFFUSION, Reading
 from descargan.score_maps import choose_sign, strengths
-from descargan.scores import Finding, Thresholds
+from descargan.scores import NO_READING, Finding, Thresholds, plain_finding
 from descargan.settings import settle
 
 # What each method is called in the table and the figure, in their order.
@@ -114,8 +114,8 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     validation, dataset = (ImageDataset.open(options, split) for split in ("validate", "test"))
     found = list(findings(explain, validation))
     reading = Reading(None, sign=sign_of_disease(found), diffusion=DIFFUSION)
-    levels, validated = choose_threshold(found, reading)
-    method = testing.Method(partial(findings, explain), levels, in_unit=False)
+    levels, validated = choose_threshold([finding.read(reading) for finding in found])
+    method = testing.Method(partial(findings, explain, reading=reading), levels, in_unit=False)
     results = folder / "results" / "test"
     seen = testing.look_at(method, dataset, results, Thresholds(validated, reading))
     about = {**reading.about, "dice_threshold_chosen_on_validation": validated}
@@ -124,7 +124,9 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     testing.write_csv(results / "metrics.csv", seen.rows)
 
 
-def findings(explain: Explain, dataset: ImageDataset) -> Iterator[Finding]:
+def findings(
+    explain: Explain, dataset: ImageDataset, reading: Reading = NO_READING
+) -> Iterator[Finding]:
     """What a method finds in each image of a split."""
     for index in torch.arange(len(dataset)).split(10):
         images, truth, classes = dataset.__getitems__(index)
@@ -134,7 +136,7 @@ def findings(explain: Explain, dataset: ImageDataset) -> Iterator[Finding]:
         probability = probability if said.probability is None else said.probability
         columns = [x[:, 0].numpy() for x in (images, truth, healthy, said.difference)]
         for values in zip(classes.tolist(), *columns, probability.tolist(), strict=True):
-            yield Finding(*values)
+            yield plain_finding(*values).read(reading)
 
 
 def sign_of_disease(found: list[Finding]) -> int:
@@ -143,15 +145,10 @@ def sign_of_disease(found: list[Finding]) -> int:
     return choose_sign(strengths(maps[:, None]), torch.tensor([f.label for f in found]))
 
 
-def choose_threshold(found: list[Finding], reading: Reading) -> tuple[np.ndarray, float | None]:
+def choose_threshold(found: list[Finding]) -> tuple[np.ndarray, float | None]:
     """Thresholds for maps of any unit, and the one with the best mean Dice; None without masks."""
-    scores = [f.score_map(reading) for f in found]
-    levels = choose_thresholds(scores)
-    curves = [
-        metrics.dice_curve(score, f.truth, levels)
-        for score, f in zip(scores, found, strict=True)
-        if f.truth.any()
-    ]
+    levels = choose_thresholds(f.score_map for f in found)
+    curves = [metrics.dice_curve(f.score_map, f.truth, levels) for f in found if f.truth.any()]
     return levels, float(levels[np.mean(curves, axis=0).argmax()]) if curves else None
 
 
@@ -268,6 +265,10 @@ def reading_of_test(results: Path) -> Reading:
     said = json.loads((results / "metrics.json").read_text())
     if "cover_of_score_map" not in said:
         raise UserError(f"{results} is the test of an earlier version: remove it to test again")
+    if said.get("after"):
+        raise UserError(
+            f"{results} joins the maps of two runs, which are not read alike: remove it"
+        )
     threshold = said["dice_threshold_chosen_on_validation"]
     return Reading(
         threshold,

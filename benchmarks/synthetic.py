@@ -114,8 +114,7 @@ def evaluate(
     maps.mkdir(parents=True, exist_ok=True)
     rows, files = [], maps_of(dataset)
     for index, finding in enumerate(findings(explain, dataset)):
-        score = finding.score_map(thresholds.reading)
-        rows.append(scores.describe_image(dataset.name(index), finding, score, thresholds))
+        rows.append(scores.describe_image(dataset.name(index), finding, thresholds))
         np.save(maps / files[index], finding.difference)
     summary = scores.summarise(rows)
     write_json(folder / "results" / "metrics.json", without_nan({"metrics": summary}))

@@ -1,5 +1,6 @@
 """The images of a split as batches: float32 (B, 1, H, W) in [-1, 1], classes, ground truth."""
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ class ImageDataset(Dataset):
         scaling: str = "minmax",
     ) -> None:
         self.kind, self.image_size, self.scaling = KINDS[kind], image_size, scaling
+        self.split = split
         self.paths, classes = find_images(root, split, self.kind, healthy_class)
         self.classes = torch.tensor(classes)
         self.root = self.paths[0].parents[2]
@@ -75,6 +77,14 @@ class ImageDataset(Dataset):
             )
         settings = options.healthy_class, options.scaling
         return cls(options.dataset, root, split, options.image_size, *settings)
+
+    def only(self, indices: Tensor) -> "ImageDataset":
+        """The same split without its other images; what is in memory is not read again."""
+        part, places = copy.copy(self), indices.tolist()
+        part.paths, part.classes = [self.paths[i] for i in places], self.classes[indices]
+        part.masks = {n: self.masks[i] for n, i in enumerate(places) if i in self.masks}
+        part.cache = None if self.cache is None else self.cache[indices]
+        return part
 
     def __len__(self) -> int:
         return len(self.paths)

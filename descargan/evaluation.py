@@ -110,7 +110,8 @@ def cover_of_disease(
     diseased = diseased[:: -(-len(diseased) // JUDGED)]
     doubts = dict.fromkeys(COVERS, 0.0)
     for batch, _, _ in translator.translate_split(dataset, batch_size, chosen=diseased):
-        added = batch._replace(reading=reading._replace(cover=0.0)).score_map
+        plain, probability = reading._replace(cover=0.0), batch.probability[:, None]
+        added = plain.score_map(batch.difference, batch.images, probability)
         drawn = read(batch.difference, reading.sign)
         for cover in COVERS:
             layers = fit(added * show_through(batch.images, reading.sign * cover), drawn)

@@ -78,6 +78,13 @@ class Options:
         modes=MODES,
         free=True,
     )
+    after: Path | None = folder(
+        None,
+        "of a run of compact networks that come first: these learn the diseased images that those "
+        "do not make healthy, and each image is then translated by the ones that suit it",
+        modes=MODES,
+        inherited=True,
+    )
     weights: str = option(
         "last",
         "of the run: of its last epoch, or the best on validation by a choice without pixel labels",

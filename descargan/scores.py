@@ -51,10 +51,27 @@ class Finding(NamedTuple):
     healthy: np.ndarray  # NaN of a method that makes no pseudo-healthy image
     difference: np.ndarray
     probability: float  # of disease; NaN where the method does not say
+    score_map: np.ndarray  # how much of the difference map speaks for disease
+    anomaly_score: float
 
-    def score_map(self, reading: Reading) -> np.ndarray:
-        """How much speaks for disease at each pixel (H, W)."""
-        return reading.score_map(self.difference, self.image, self.probability)
+    def read(self, reading: Reading) -> "Finding":
+        """The same with its map read otherwise."""
+        score_map = reading.score_map(self.difference, self.image, self.probability)
+        score = float(reading.anomaly_score(self.difference))
+        return self._replace(score_map=score_map, anomaly_score=score)
+
+
+def plain_finding(
+    label: int,
+    image: np.ndarray,
+    truth: np.ndarray,
+    healthy: np.ndarray,
+    difference: np.ndarray,
+    probability: float,
+) -> Finding:
+    """What a method says whose maps are read by their size alone."""
+    said = Finding(label, image, truth, healthy, difference, probability, difference, np.nan)
+    return said.read(NO_READING)
 
 
 class Thresholds(NamedTuple):
@@ -64,10 +81,9 @@ class Thresholds(NamedTuple):
     reading: Reading
 
 
-def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) -> float | None:
+def choose_threshold(found: Iterator[Finding]) -> float | None:
     """The threshold of the score map with the best mean Dice; None without ground truth."""
-    pairs = ((f.score_map(reading), f.truth) for f in found if f.truth.any())
-    curves = [metrics.dice_curve(score, truth) for score, truth in pairs]
+    curves = [metrics.dice_curve(f.score_map, f.truth) for f in found if f.truth.any()]
     if not curves:
         return None
     if len(curves) < FEWEST:
@@ -81,19 +97,19 @@ def choose_threshold(found: Iterator[Finding], reading: Reading = NO_READING) ->
 def describe_image(
     name: str,
     finding: Finding,
-    score: np.ndarray,
     thresholds: Thresholds,
     in_unit: bool = True,
 ) -> Row:
-    """Everything measured on one image, of which ``score`` (H, W) is the score map.
+    """Everything measured on one image.
 
     ``in_unit``: map and ground truth are differences in the unit of the image. A mask is none.
     """
     validated, reading = thresholds
+    score = finding.score_map
     row: Row = {"file": name, "class": finding.label}
     if not np.isnan(finding.probability):
         row |= {"predicted": int(finding.probability > 0.5), "probability": finding.probability}
-    row["anomaly_score"] = float(reading.anomaly_score(finding.difference))
+    row["anomaly_score"] = finding.anomaly_score
     if finding.label == HEALTHY:
         row["mse_healthy"] = float(np.square(finding.difference).mean())
         row["variance_healthy"] = float(finding.difference.var())
@@ -104,14 +120,14 @@ def describe_image(
             if threshold is not None:
                 row[key] = metrics.dice(score > threshold, metrics.is_diseased(finding.truth))
         if in_unit:
-            row |= describe_difference(finding, score)
+            row |= describe_difference(finding)
     return row
 
 
-def describe_difference(finding: Finding, score: np.ndarray) -> Row:
+def describe_difference(finding: Finding) -> Row:
     """What is measured where the ground truth is the difference to the healthy counterpart."""
-    _, image, truth, healthy, difference, _ = finding
-    row: Row = metrics.map_metrics(difference, truth, score)
+    _, image, truth, healthy, difference, *_ = finding
+    row: Row = metrics.map_metrics(difference, truth, finding.score_map)
     scaled = [2 * metrics.unit_range(x) for x in (truth, difference)]
     row["map_variance"] = float((scaled[0] - scaled[1]).var())
     if not np.isnan(healthy).all():

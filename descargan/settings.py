@@ -162,6 +162,8 @@ def saved_options(run: Run) -> dict[str, object]:
     """
     saved = run.read_description()["options"]
     for name, value in saved.items():
+        if name in FIELDS and FIELDS[name].metadata.get("type") is Path and value is not None:
+            saved[name] = Path(value)
         if name in FIELDS and not is_choice(name, value):
             raise FileError(
                 f"{run.options} says --{name.replace('_', '-')} {value}, which this version does "
@@ -186,8 +188,6 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     free = flagged("free")
     fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in free}
     kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
-    if "dataset_path" in kept:
-        kept["dataset_path"] = Path(kept["dataset_path"])
     resumed = {"resume": options.resume}
     options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
     if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):

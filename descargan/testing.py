@@ -51,6 +51,7 @@ from descargan.scores import (
     decimals,
     describe_image,
     interval_text,
+    plain_finding,
     summarise,
     title_of,
 )
@@ -102,7 +103,7 @@ def test(options: Options, translator: Translator | None) -> Results:
         validated = None
         if validation is not None:
             diseased = findings(translator, options, validation, (DISEASED,))
-            validated = choose_threshold(diseased, reading)
+            validated = choose_threshold(diseased)
         thresholds = Thresholds(validated, reading)
         seen = look_at(method, dataset, options.results_dir, thresholds)
         return conclude(options, dataset, thresholds, seen, others, dashboard)
@@ -168,14 +169,15 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
     seen = Seen([], {}, Gallery(), {})
     with replaced_folder(results / "difference_maps") as maps:
         for index, finding in enumerate(ahead(method.findings(dataset), AHEAD)):
-            score = finding.score_map(thresholds.reading)
-            row = describe_image(dataset.name(index), finding, score, thresholds, in_unit)
+            row = describe_image(dataset.name(index), finding, thresholds, in_unit)
             seen.rows.append({**row, "map": files[index]})
             if finding.truth.any():
-                seen.curves[index] = metrics.dice_curve(score, finding.truth, method.levels)
+                seen.curves[index] = metrics.dice_curve(
+                    finding.score_map, finding.truth, method.levels
+                )
             with naming(results / "difference_maps" / files[index]):
                 np.save(maps / files[index], finding.difference)
-            mask = thresholds.reading.mask(score)
+            mask = thresholds.reading.mask(finding.score_map)
             seen.gallery.add(describe_card(row, finding, mask, dataset.has_truth))
             if index in shown:
                 seen.examples[index] = finding
@@ -231,6 +233,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
     return {
         "dataset": options.dataset,
         "weights": str(options.maps or options.save_dir),
+        "after": None if options.after is None else str(options.after),
         "dataset_fingerprint": dataset.fingerprint(),
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
@@ -248,8 +251,10 @@ def findings(
     chosen = torch.isin(dataset.classes, torch.tensor(classes)).nonzero().flatten()
     split = translator.translate_split(dataset, options.batch_size, options.workers, chosen)
     for batch, truth, classes in split:
-        columns = [arrays(x) for x in (batch.images, truth, batch.healthy, batch.difference)]
-        for values in zip(classes.tolist(), *columns, batch.probability.tolist(), strict=True):
+        maps = (batch.images, truth, batch.healthy, batch.difference)
+        columns = [*map(arrays, maps), batch.probability.tolist()]
+        columns += [arrays(batch.score_map), batch.score.tolist()]
+        for values in zip(classes.tolist(), *columns, strict=True):
             yield Finding(*values)
 
 
@@ -273,7 +278,8 @@ def findings_in(files: list[Path], dataset: ImageDataset) -> Iterator[Finding]:
         image, truth, label = dataset[index]
         difference = read_map(file, path, dataset.image_size)
         nothing = np.full_like(difference, np.nan)
-        yield Finding(int(label), image[0].numpy(), truth[0].numpy(), nothing, difference, np.nan)
+        images = image[0].numpy(), truth[0].numpy(), nothing, difference
+        yield plain_finding(int(label), *images, np.nan)
 
 
 def names_of(dataset: ImageDataset) -> list[str]:
@@ -298,7 +304,7 @@ def show(
     examples: list[Finding], title: str, thresholds: Thresholds, dataset: ImageDataset
 ) -> Figure:
     """Rows of images and maps: with the ground truth where there is one, else over the image."""
-    classes, image, truth, healthy, difference, probability = (
+    classes, image, truth, healthy, difference, probability, score, _ = (
         np.stack(x) for x in zip(*examples, strict=True)
     )
     names = [
@@ -306,7 +312,6 @@ def show(
         for c, p in zip(classes, probability, strict=True)
     ]
     limit = thresholds.reading.threshold
-    score = thresholds.reading.score_map(difference, image, probability)
     translated = not np.isnan(healthy).all()
     if translated and not dataset.has_truth:
         contours = None if limit is None else (score, limit)

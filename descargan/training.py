@@ -27,7 +27,6 @@ from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
     BATCHES_OF,
-    ImageDataset,
     load,
     random_flips,
     random_stream,
@@ -48,6 +47,7 @@ from descargan.progress import Bar, progress_bar
 from descargan.reading import keep_reading
 from descargan.scores import OVERALL, PER_IMAGE, decimals, title_of
 from descargan.steps import Batch, Terms, TrainingState
+from descargan.succession import open_splits
 from descargan.translator import Translator, averaged_flips
 
 # Numbers of a validation, beside those that tests have too.
@@ -79,8 +79,7 @@ class Training:
         self.dashboard = Dashboard()  # shows nothing until the run begins
         torch.manual_seed(options.seed)
         networks = build_networks(options)
-        self.images = ImageDataset.open(options, "train")
-        self.validation = ImageDataset.open(options, "validate")
+        self.images, self.validation = open_splits(options, process.is_first)
         self.fingerprint = self.images.fingerprint()
         self.content = self.images.content_fingerprint()
         self.whole_batch = options.batch_size * process.world

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from descargan.likeness import Likeness, read_likeness
 from descargan.maps import upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
-from descargan.reading import Reading, reading_of
+from descargan.reading import Reading, read_reading, reading_of
 from descargan.score_maps import read
 from descargan.settings import settle
 from descargan.sources import (
@@ -36,30 +35,9 @@ from descargan.sources import (
     read_pictures,
     spans_of_series,
 )
+from descargan.translations import Translations, join
 
 CHUNK = 10  # images that are translated at a time
-
-
-class Translations(NamedTuple):
-    """A batch of images and what the networks make of it, on the device; images (B, 1, H, W)."""
-
-    images: Tensor
-    healthy: Tensor  # translation into healthy: the pseudo-healthy image
-    difference: Tensor  # the difference map, of the map kind: n(image) - n(pseudo-healthy image)
-    probability: Tensor  # of disease, by the classifier (B,)
-    flow: Tensor | None  # (B, 2, H, W), (x, y) where the image spans [-1, 1], if tissue is moved
-    reading: Reading = Reading(None)  # how the difference map is read
-
-    @property
-    def score_map(self) -> Tensor:
-        """How much speaks for disease (B, 1, H, W), see ``Reading.score_map``."""
-        probability = self.probability[:, None]
-        return self.reading.score_map(self.difference, self.images, probability)
-
-    @property
-    def score(self) -> Tensor:
-        """The anomaly score (B,), see ``Reading.anomaly_score``."""
-        return self.reading.anomaly_score(self.difference)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -121,6 +99,8 @@ class Translator:
         self.flips, self.preprocessing = flips, preprocessing
         self.reading = Reading(None)  # of the difference maps
         self.likeness: Likeness | None = None  # to the images trained on
+        self.first: Translator | None = None  # that these come after
+        self.unit = 1.0  # that score maps of the first are multiplied by
         self.amp = False  # mixed precision
 
     @classmethod
@@ -152,7 +132,41 @@ class Translator:
         translator = cls(*networks, device, averaged_flips(options), how)
         translator.reading, translator.likeness = reading_of(options), read_likeness(run.likeness)
         translator.amp = options.amp
+        if options.after is not None:
+            first = translator.first = cls.first_of(options)
+            translator.likeness = first.likeness  # to all images, not to the rest alone
+            ours = read_reading(run.reading, options.weights)  # whatever --threshold says
+            if None not in (first.reading.threshold, ours.threshold):
+                translator.unit = ours.threshold / first.reading.threshold
         return translator
+
+    @classmethod
+    def first_of(cls, options: Options) -> "Translator":
+        """The networks of the run in ``options.after``, which others come after.
+
+        Raises UserError where there is none, or its networks do not suit these.
+        """
+        folder = options.after
+        if not Run(folder, options.dataset).generator.exists():
+            raise UserError(
+                f"--after {folder} holds no networks trained with --dataset {options.dataset}: "
+                "name the folder of a run"
+            )
+        how = {"mode": "test", "save_dir": folder, "dataset": options.dataset}
+        settled = settle({**how, "device": options.device, "amp": options.amp})
+        if settled.networks != "compact":
+            raise UserError(
+                f"--after {folder} holds the paper's networks, whose critics do not say whether an "
+                "image is real: name a run of compact ones, as of --recipe fast --translation layer"
+            )
+        for name in ("image_size", "scaling"):
+            theirs, ours = getattr(settled, name), getattr(options, name)
+            if theirs != ours:
+                raise UserError(
+                    f"--after {folder} holds networks for --{name.replace('_', '-')} {theirs}, not "
+                    f"{ours}: both have to be trained on images alike"
+                )
+        return cls.of(settled)
 
     @property
     def size(self) -> int:
@@ -160,13 +174,32 @@ class Translator:
         return self.discriminator.image_size
 
     def translate(self, images: Tensor) -> Translations:
-        """Translate images (B, 1, S, S) in [-1, 1] into healthy ones."""
+        """Translate images (B, 1, S, S) in [-1, 1] into healthy ones.
+
+        Where networks come after others, each image by those that suit it.
+        """
         images = images.to(self.device, memory_format=torch.channels_last)
-        kind = self.generator.kind
         healthy, flow = self.into(images, HEALTHY)
         probability = self.classify(images)
-        difference = kind.difference(images, healthy)
-        return Translations(images, healthy, difference, probability, flow, self.reading)
+        difference = self.generator.kind.difference(images, healthy)
+        score_map = self.reading.score_map(difference, images, probability[:, None])
+        score = self.reading.anomaly_score(difference)[:, 0]
+        ours = Translations(images, healthy, difference, probability, flow, score_map, score)
+        if self.first is None:
+            return ours
+        theirs = self.first.translate(images)
+        suspicions = (self.first.suspicion(x.healthy) for x in (theirs, ours))
+        return join(theirs, ours, torch.le(*suspicions), self.unit)
+
+    def suspicion(self, images: Tensor) -> Tensor:
+        """How far a compact discriminator is from taking images for real healthy ones, (B,).
+
+        The sum of two logits, each the mean over the exits: of disease, and of being a fake. So 0
+        is undecided.
+        """
+        with evaluating(self.discriminator), autocast(self.device, self.amp):
+            verdict = self.discriminator(images)
+        return (verdict.disease + verdict.fakeness[..., HEALTHY]).mean(dim=0)
 
     def into(self, images: Tensor, target: Tensor | int) -> tuple[Tensor, Tensor | None]:
         """Translations (B, 1, S, S) into a class, or each into its own, and the flow.
@@ -269,7 +302,7 @@ class Translator:
         """Results with their masks. What is blurred is so at the networks' size, then resized."""
         if self.reading.threshold is None:
             return results
-        if self.reading.diffusion:
+        if self.reading.diffusion or self.first is not None:
             scores = batch.score_map[:, 0].cpu().numpy()
             scores = [unfit(x, *r.healthy.shape) for x, r in zip(scores, results, strict=True)]
         else:

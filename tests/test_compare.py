@@ -22,8 +22,7 @@ from benchmarks.baselines import (
 )
 from benchmarks.baselines.trivial import TRIVIAL
 from descargan import DISEASED, HEALTHY, cli, metrics
-from descargan.reading import Reading
-from descargan.scores import Finding
+from descargan.scores import plain_finding
 
 
 def squares(number=12, size=32, augmented=False):
@@ -124,7 +123,8 @@ def test_trivial_maps_are_those_of_a_test():
 
 def finding(label, difference, truth=None):
     truth = np.zeros_like(difference) if truth is None else truth
-    return Finding(label, difference, truth, np.full_like(difference, np.nan), difference, np.nan)
+    nothing = np.full_like(difference, np.nan)
+    return plain_finding(label, difference, truth, nothing, difference, np.nan)
 
 
 def test_the_sign_of_a_map_is_chosen_by_classes_alone():
@@ -137,9 +137,9 @@ def test_the_sign_of_a_map_is_chosen_by_classes_alone():
 def test_the_threshold_is_found_in_any_unit():
     truth = np.eye(20)
     found = [finding(1, 1e-4 * (truth + 0.1), truth), finding(0, np.zeros((20, 20)))]
-    _, threshold = compare.choose_threshold(found, Reading(None))
+    _, threshold = compare.choose_threshold(found)
     assert 1e-5 <= threshold < 1.1e-4
-    assert compare.choose_threshold(found[1:], Reading(None))[1] is None
+    assert compare.choose_threshold(found[1:])[1] is None
 
 
 @pytest.fixture

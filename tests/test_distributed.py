@@ -103,29 +103,33 @@ def history(folder: Path) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_run_of_two_processes_resumes_and_repeats_bit_for_bit(synthetic, tmp_path):
-    common = [*TINY, "--dataset-path", synthetic, "--visdom", "off", "--log-every", 1]
-    common[common.index("4")] = "2"
-    for name, epochs in (("whole", 2), ("stopped", 1)):
-        result = torchrun("main.py", *common, "--save-dir", tmp_path / name, "--epochs", epochs)
-        assert result.returncode == 0, result.stderr
-        assert result.stdout.count("training and") == 1
-    result = torchrun(
-        "main.py",
-        *("--resume", "--save-dir", tmp_path / "stopped", "--epochs", 2),
-        *("--visdom", "off", "--log-every", 1),
-    )
+def train(script, *arguments):
+    """Train networks of two processes on batches of two."""
+    common = [*TINY, "--visdom", "off", "--log-every", 1, "--batch-size", 2]
+    result = torchrun(*script, *common, *arguments)
     assert result.returncode == 0, result.stderr
-    assert history(tmp_path / "whole") == history(tmp_path / "stopped")
+    return result
+
+
+@pytest.fixture(scope="module")
+def whole(synthetic, tmp_path_factory):
+    """The folder of a run of two processes, two epochs, that nothing stopped."""
+    folder = tmp_path_factory.mktemp("distributed") / "whole"
+    result = train(["main.py"], "--dataset-path", synthetic, "--save-dir", folder, "--epochs", 2)
+    assert result.stdout.count("training and") == 1
+    return folder
+
+
+def test_a_run_of_two_processes_resumes_and_repeats_bit_for_bit(whole, synthetic, tmp_path):
+    train(["main.py"], "--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1)
+    train(["main.py", "--resume"], "--save-dir", tmp_path, "--epochs", 2)
+    assert history(whole) == history(tmp_path)
     weights = [
-        torch.load(tmp_path / name / "netG_synthetic.pt", weights_only=True)
-        for name in ("whole", "stopped")
+        torch.load(folder / "netG_synthetic.pt", weights_only=True) for folder in (whole, tmp_path)
     ]
     for key, value in weights[0].items():
         assert torch.equal(value, weights[1][key]), key
-    assert [r["iteration"] for r in history(tmp_path / "whole") if r["kind"] == "losses"] == [
-        *range(1, 7)
-    ]
+    assert [r["iteration"] for r in history(whole) if r["kind"] == "losses"] == [*range(1, 7)]
 
 
 DYING = """
@@ -144,17 +148,17 @@ sys.exit(run(main.main))
 """
 
 
-def test_torchrun_restarts_a_failed_run_from_its_last_checkpoint(synthetic, tmp_path):
+def test_torchrun_restarts_a_failed_run_from_its_last_checkpoint(whole, synthetic, tmp_path):
     """The first process dies after the first epoch; the same command line ends the run."""
     script = tmp_path / "dying.py"
     script.write_text(DYING.format(root=str(ROOT)))
-    common = [*TINY, "--dataset-path", synthetic, "--visdom", "off", "--log-every", 1]
-    common += ["--epochs", 2, "--batch-size", 2, "--save-dir"]
-    whole = torchrun("main.py", *common, tmp_path / "whole")
-    restarted = torchrun("--max-restarts=1", script, *common, tmp_path / "restarted")
-    assert whole.returncode == restarted.returncode == 0, restarted.stderr
+    folder = tmp_path / "restarted"
+    restarted = train(
+        ["--max-restarts=1", script],
+        *("--dataset-path", synthetic, "--save-dir", folder, "--epochs", 2),
+    )
     assert restarted.stdout.count("training and") == 2
-    assert history(tmp_path / "whole") == history(tmp_path / "restarted")
+    assert history(whole) == history(folder)
 
 
 def test_a_failing_rank_ends_the_run_with_its_error(tmp_path):

@@ -10,7 +10,8 @@ from descargan.data import ImageDataset
 from descargan.evaluation import reading_of_disease, validate
 from descargan.models import Discriminator, Generator
 from descargan.reading import Reading
-from descargan.translator import Translations, Translator
+from descargan.translations import Translations
+from descargan.translator import Translator
 
 
 @pytest.fixture
@@ -59,12 +60,13 @@ class Waves:
         difference = sign * drawn * (2 - images)
         difference *= added.sum() / drawn.mul(2 - images).sum()
         self.truth, certain = sign * self.truth, self.classes.float()
-        self.batch = Translations(images, images - difference, difference, certain, None)
+        unread = difference, certain  # score map and anomaly score, which nothing here takes
+        self.batch = Translations(images, images - difference, difference, certain, None, *unread)
         self.generator = compact.Generator(1, "layer")
 
     def translate_split(self, dataset, batch_size, workers=0, chosen=None):
         seen = torch.arange(len(self.classes)) if chosen is None else chosen
-        columns = (None if x is None else x[seen] for x in self.batch[:5])
+        columns = (None if x is None else x[seen] for x in self.batch)
         self.seen = seen
         yield Translations(*columns), self.truth[seen], self.classes[seen]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from descargan import metrics
 from descargan.data import ImageDataset
 from descargan.reading import Reading
-from descargan.scores import Finding, Thresholds
+from descargan.scores import Thresholds, plain_finding
 from descargan.testing import show
 
 SPOT = np.zeros((64, 64), bool)
@@ -221,7 +221,7 @@ def test_a_method_that_knows_the_differences_finds_all_of_them(synthetic, tmp_pa
 def test_the_examples_show_what_there_is(outlined, healthy):
     """A mask once, and no pseudo-healthy image of a method that makes none."""
     dataset = ImageDataset("Folder", outlined, "test", 64)
-    finding = Finding(1, BEST, SPOT.astype(np.float32), healthy, BEST, np.nan)
+    finding = plain_finding(1, BEST, SPOT.astype(np.float32), healthy, BEST, np.nan)
     figure = show([finding], "", Thresholds(None, Reading(0.5)), dataset)
     *titles, label = [text.get_text() for text in figure.axes[0].texts]
     assert label.startswith("diseased")

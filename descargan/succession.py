@@ -1,0 +1,49 @@
+"""Networks that come after others, and learn what those leave: of two diseases in one group.
+
+One kind of change suits one disease. What the first networks do not make healthy is another one,
+or the same where they miss it, as their discriminator says: no labels are needed. The second
+networks learn from all healthy images and from those alone. In tests and predictions an image gets
+the translation that the first discriminator doubts less: see ``Translator.translate``.
+"""
+
+import torch
+from torch import Tensor
+
+from descargan import DISEASED
+from descargan.data import ImageDataset
+from descargan.errors import UserError
+from descargan.options import Options
+from descargan.translator import Translator
+
+
+def open_splits(options: Options, say: bool) -> tuple[ImageDataset, ImageDataset]:
+    """The training and the validation split, without what networks that come first make healthy.
+
+    ``say`` how many images are left. Raises UserError where no diseased one is.
+    """
+    first = None if options.after is None else Translator.first_of(options)
+    splits = [ImageDataset.open(options, split) for split in ("train", "validate")]
+    if first is not None:
+        splits = [rest_of(split, first, options, say) for split in splits]
+    return tuple(splits)
+
+
+def rest_of(dataset: ImageDataset, first: Translator, options: Options, say: bool) -> ImageDataset:
+    """The healthy images of a split, and the diseased ones that ``first`` does not make healthy."""
+    left = ~made_healthy(first, dataset, options.batch_size) | (dataset.classes != DISEASED)
+    diseased = dataset.classes == DISEASED
+    number, total, split = int((left & diseased).sum()), int(diseased.sum()), dataset.split
+    if not number:
+        raise UserError(
+            f"the networks of --after {options.after} make all {total} diseased images of split "
+            f"'{split}' healthy: nothing is left to learn, so leave it out"
+        )
+    if say:
+        print(f"{number} of {total} diseased images of '{split}' are left by {options.after}")
+    return dataset.only(left.nonzero().flatten())
+
+
+def made_healthy(first: Translator, dataset: ImageDataset, batch_size: int) -> Tensor:
+    """Whether the translation of each image of a split passes for healthy: bool (N,)."""
+    split = first.translate_split(dataset, batch_size)
+    return torch.cat([first.suspicion(batch.healthy).cpu() < 0 for batch, *_ in split])

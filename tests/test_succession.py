@@ -1,0 +1,216 @@
+"""Networks that come after others: what they learn, and whose translation an image gets."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, assert_refused, program, succeed
+from torch import nn
+
+import descargan
+from descargan import DISEASED, HEALTHY, data
+from descargan.compact import Verdict
+from descargan.data import ImageDataset
+from descargan.translations import Translations, join
+from descargan.translator import Translator
+
+SIZES = ["--image-size", "64", "--batch-size", "4", "--visdom", "off", "--critic-alone", "0"]
+
+
+def dark(translator: Translator, images: torch.Tensor) -> torch.Tensor:
+    """Stands for a discriminator, by which some diseased images of each split are made healthy."""
+    return -0.282 - images.mean(dim=(1, 2, 3))
+
+
+def extreme(translator: Translator, images: torch.Tensor) -> torch.Tensor:
+    """Another, that likes bright images brighter and dark ones darker."""
+    brightness = images.mean(dim=(1, 2, 3))
+    return torch.where(brightness > -0.24, -brightness, brightness)
+
+
+@pytest.fixture(scope="module")
+def few_batches():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "BATCHES", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def first(few_batches, synthetic, tmp_path_factory):
+    """A run of compact networks, one epoch of two iterations."""
+    folder = tmp_path_factory.mktemp("succession") / "first"
+    recipe = ["--recipe", "fast", "--translation", "layer", "--epochs", 1]
+    succeed("main.py", *recipe, *SIZES, "--dataset-path", synthetic, "--save-dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def second(few_batches, first, synthetic, tmp_path_factory):
+    """The folder of a run that comes after it, and what its training printed."""
+    folder = tmp_path_factory.mktemp("succession") / "second"
+    recipe = ["--recipe", "deformation", "--base-filters", 2, "--critic-filters", 2]
+    common = ["--epochs", 1, "--dataset-path", synthetic, "--save-dir", folder, "--after", first]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Translator, "suspicion", dark)
+        printed = succeed("main.py", *recipe, *SIZES, *common).stdout
+    return folder, printed
+
+
+def translations(value: float, flow: bool) -> Translations:
+    """Those of two images, of one value everywhere."""
+    images, numbers = torch.full((2, 1, 4, 4), value), torch.full((2,), value)
+    flows = torch.full((2, 2, 4, 4), value) if flow else None
+    return Translations(torch.zeros(2, 1, 4, 4), images, images, numbers, flows, images, numbers)
+
+
+def test_each_image_has_the_translation_that_is_kept_of_it():
+    kept = torch.tensor([True, False])
+    joined = join(translations(1.0, False), translations(2.0, True), kept, unit=1.0)
+    for column in (joined.healthy, joined.difference, joined.score_map):
+        assert column[:, 0, 0, 0].tolist() == [1, 2]
+    assert joined.score.tolist() == [1, 2]
+
+
+def test_the_probability_is_that_of_the_networks_that_know_all_images():
+    kept = torch.tensor([True, False])
+    joined = join(translations(1.0, False), translations(2.0, False), kept, unit=1.0)
+    assert joined.probability.tolist() == [1, 1]
+    assert joined.flow is None
+
+
+@pytest.mark.parametrize("moving", ["first", "second"])
+def test_what_moves_nothing_has_a_flow_of_zero_beside_what_moves(moving):
+    both = [translations(1.0, moving == "first"), translations(2.0, moving == "second")]
+    joined = join(*both, torch.tensor([True, False]), unit=1.0)
+    expected = [1, 0] if moving == "first" else [0, 2]
+    assert joined.flow[:, 0, 0, 0].tolist() == expected
+
+
+def test_score_maps_of_the_first_are_brought_to_the_unit_of_the_second():
+    kept = torch.tensor([True, False])
+    joined = join(translations(1.0, False), translations(2.0, False), kept, unit=4.0)
+    assert joined.score_map[:, 0, 0, 0].tolist() == [4, 2]
+    assert joined.difference[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_what_looks_diseased_or_drawn_is_suspected(first):
+    """Both logits count, by the mean of the exits; the other critic is not asked."""
+    net = descargan.load(first)
+    disease, fakeness = torch.zeros(3, 4), torch.full((3, 4, 2), 9.0)
+    disease[:] = torch.tensor([-3.0, 2.0, -1.0, 1.0])
+    fakeness[..., HEALTHY] = torch.tensor([[-2.0, -1, 5, -2], [-2, 1, 2, 0], [-2, 0, -1, -4]])
+
+    class Sure(nn.Module):
+        def forward(self, images):
+            return Verdict(disease, fakeness)
+
+    net.discriminator = Sure()
+    torch.testing.assert_close(
+        net.suspicion(torch.zeros(4, 1, 64, 64)), torch.tensor([-5.0, 2.0, 1.0, -1.0])
+    )
+
+
+def test_only_the_diseased_images_that_are_left_are_learnt(second, first, synthetic):
+    _, printed = second
+    net = descargan.load(first)
+    for split in ("train", "validate"):
+        dataset = ImageDataset("Synthetic", synthetic, split, 64)
+        images, _, classes = dataset.__getitems__(range(len(dataset)))
+        ill = classes == DISEASED
+        left = int(((dark(net, net.translate(images).healthy) > 0) & ill).sum())
+        assert 0 < left < ill.sum()
+        assert f"{left} of {ill.sum()} diseased images of '{split}' are left" in printed
+
+
+def test_a_part_of_a_split_has_the_images_masks_and_names_of_the_whole(synthetic):
+    dataset = ImageDataset("Synthetic", synthetic, "validate", 64)
+    dataset.masks = {0: "a", 5: "b"}
+    part = dataset.only(torch.tensor([1, 5, 6]))
+    assert len(part) == 3
+    assert part.masks == {1: "b"}
+    assert [part.name(i) for i in range(3)] == [dataset.name(i) for i in (1, 5, 6)]
+    columns = zip(part.__getitems__([0, 1, 2]), dataset.__getitems__([1, 5, 6]), strict=True)
+    for ours, whole in columns:
+        assert torch.equal(ours, whole)
+    assert part.fingerprint() != dataset.fingerprint()
+
+
+def test_a_test_gives_each_image_the_map_of_the_networks_that_suit_it(
+    second, first, synthetic, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Translator, "suspicion", extreme)
+    results = tmp_path / "results"
+    common = ["--mode", "test", "--dataset-path", synthetic, "--visdom", "off"]
+    succeed("main.py", *common, "--save-dir", second[0], "--results-dir", results)
+    said = json.loads((results / "metrics.json").read_text())
+    assert said["after"] == str(first)
+    ours, theirs = descargan.load(second[0]), descargan.load(first)
+    ours.first = None
+    dataset, seen = ImageDataset("Synthetic", synthetic, "test", 64), set()
+    for index in range(len(dataset)):
+        both = [net.translate(dataset[index][0][None]) for net in (theirs, ours)]
+        doubts = [float(extreme(theirs, x.healthy)) for x in both]
+        expected = both[doubts[0] > doubts[1]].difference[0, 0].numpy()
+        label, name = dataset.paths[index].parent.name, dataset.paths[index].name
+        written = np.load(next(results.rglob(f"difference_maps/*{label}*{name}")))
+        np.testing.assert_allclose(written, expected, atol=1e-5)
+        seen.add(doubts[0] > doubts[1])
+    assert seen == {True, False}
+
+
+def test_an_array_is_translated_by_the_networks_that_suit_it(second, synthetic, monkeypatch):
+    net, image = descargan.load(second[0]), np.random.default_rng(0).random((64, 64))
+    found = {}
+    for kept in (True, False):
+        said = iter([0.0, 1.0] if kept else [1.0, 0.0])  # of theirs, then of ours
+        monkeypatch.setattr(Translator, "suspicion", lambda *_, s=said: torch.tensor([next(s)]))
+        found[kept] = net(image)
+    assert not found[True].flow.any()
+    assert found[False].flow.any()
+    assert found[True].probability == found[False].probability
+    assert found[True].unlike_training == found[False].unlike_training
+
+
+def test_a_resumed_run_learns_the_same_images(second, tmp_path, monkeypatch):
+    monkeypatch.setattr(Translator, "suspicion", dark)
+    monkeypatch.setattr(data, "BATCHES", 2)
+    folder = shutil.copytree(second[0], tmp_path / "run")
+    printed = succeed(
+        "main.py", "--resume", "--epochs", 2, "--save-dir", folder, "--visdom", "off"
+    ).stdout
+    assert "diseased images of 'train' are left" in printed
+
+
+def test_first_networks_that_have_moved_are_named_anew(second, first, synthetic, tmp_path):
+    folder = shutil.copytree(second[0], tmp_path / "second")
+    options = folder / "options_synthetic.json"
+    options.write_text(options.read_text().replace(str(first), str(tmp_path / "gone")))
+    common = ["--mode", "test", "--dataset-path", synthetic, "--visdom", "off"]
+    common += ["--save-dir", folder, "--results-dir", tmp_path / "results"]
+    assert_refused(program("main.py", *common), f"--after {tmp_path / 'gone'} holds no networks")
+    succeed("main.py", *common, "--after", first)
+
+
+def test_the_papers_networks_cannot_come_first(trained, synthetic, tmp_path):
+    common = [*TINY, "--dataset-path", synthetic, "--save-dir", tmp_path, "--visdom", "off"]
+    result = program("main.py", *common, "--after", trained)
+    assert_refused(result, f"--after {trained}", "name a run of compact ones")
+
+
+@pytest.mark.parametrize(
+    ("option", "theirs", "ours"),
+    [("--image-size", "64", "128"), ("--scaling", "minmax", "percentile")],
+)
+def test_both_networks_are_for_images_alike(first, synthetic, tmp_path, option, theirs, ours):
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--visdom", "off"]
+    result = program("main.py", *common, "--image-size", 64, option, ours, "--after", first)
+    assert_refused(result, f"--after {first}", f"{option} {theirs}, not {ours}")
+
+
+def test_where_nothing_is_left_to_learn_that_is_said(first, synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr(Translator, "suspicion", lambda self, x: x[:, 0, 0, 0] - 9)
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--after", first]
+    result = program("main.py", *TINY, *common, "--visdom", "off")
+    assert_refused(result, f"--after {first}", "nothing is left to learn")
