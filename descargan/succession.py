@@ -13,7 +13,10 @@ from descargan import DISEASED
 from descargan.data import ImageDataset
 from descargan.errors import UserError
 from descargan.options import Options
+from descargan.settings import settle
 from descargan.translator import Translator
+
+COUNTED = 200  # diseased images
 
 
 def open_splits(options: Options, say: bool) -> tuple[ImageDataset, ImageDataset]:
@@ -43,7 +46,29 @@ def rest_of(dataset: ImageDataset, first: Translator, options: Options, say: boo
     return dataset.only(left.nonzero().flatten())
 
 
-def made_healthy(first: Translator, dataset: ImageDataset, batch_size: int) -> Tensor:
-    """Whether the translation of each image of a split passes for healthy: bool (N,)."""
-    split = first.translate_split(dataset, batch_size)
+def count_left(options: Options) -> tuple[int, int]:
+    """How many diseased validation images a run does not make healthy, and of how many it is.
+
+    At most COUNTED are looked at, evenly spread; none where its networks cannot come first.
+    ``options``: those of its training.
+    """
+    given = {"mode": "test", "save_dir": options.save_dir, "dataset": options.dataset}
+    settled = settle({**given, "dataset_path": options.dataset_path, "device": options.device})
+    if settled.networks != "compact" or settled.after is not None:
+        return 0, 0
+    dataset = ImageDataset.open(settled, "validate")
+    diseased = (dataset.classes == DISEASED).nonzero().flatten()
+    diseased = diseased[:: -(-len(diseased) // COUNTED)]
+    healthy = made_healthy(Translator.of(settled), dataset, settled.batch_size, diseased)
+    return int((~healthy).sum()), len(healthy)
+
+
+def made_healthy(
+    first: Translator, dataset: ImageDataset, batch_size: int, chosen: Tensor | None = None
+) -> Tensor:
+    """Whether the translation of each image of a split passes for healthy: bool (N,).
+
+    Of all, or of the indices ``chosen`` (N,).
+    """
+    split = first.translate_split(dataset, batch_size, chosen=chosen)
     return torch.cat([first.suspicion(batch.healthy).cpu() < 0 for batch, *_ in split])

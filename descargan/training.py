@@ -150,8 +150,10 @@ class Training:
         state = self.run.load_state()
         same = state["fingerprint"] == self.fingerprint
         if not same or state.get("content", self.content) != self.content:
+            first = self.options.after
+            where = "--dataset-path holds" if first is None else f"--after {first} leaves"
             raise UserError(
-                f"{self.run.state} was trained on other images than --dataset-path holds now: "
+                f"{self.run.state} was trained on other images than {where} now: "
                 "restore them, or train into another --save-dir"
             )
         if state["whole_batch"] != self.whole_batch:

@@ -183,6 +183,13 @@ def test_a_resumed_run_learns_the_same_images(second, tmp_path, monkeypatch):
     assert "diseased images of 'train' are left" in printed
 
 
+def test_a_run_does_not_go_on_with_what_other_networks_leave(second, first, tmp_path, monkeypatch):
+    monkeypatch.setattr(Translator, "suspicion", lambda self, x: x[:, 0, 0, 0] + 9)
+    folder = shutil.copytree(second[0], tmp_path / "run")
+    result = program("main.py", "--resume", "--save-dir", folder, "--visdom", "off")
+    assert_refused(result, f"other images than --after {first} leaves now")
+
+
 def test_first_networks_that_have_moved_are_named_anew(second, first, synthetic, tmp_path):
     folder = shutil.copytree(second[0], tmp_path / "second")
     options = folder / "options_synthetic.json"
@@ -191,6 +198,19 @@ def test_first_networks_that_have_moved_are_named_anew(second, first, synthetic,
     common += ["--save-dir", folder, "--results-dir", tmp_path / "results"]
     assert_refused(program("main.py", *common), f"--after {tmp_path / 'gone'} holds no networks")
     succeed("main.py", *common, "--after", first)
+
+
+@pytest.mark.parametrize(("healthy", "said"), [(2, True), (3, False)])
+def test_a_run_says_how_many_images_it_leaves_where_they_are_many(
+    few_batches, synthetic, tmp_path, monkeypatch, healthy, said
+):
+    suspicions = torch.tensor([-1.0] * healthy + [1.0] * (4 - healthy))
+    monkeypatch.setattr(Translator, "suspicion", lambda self, x: suspicions[: len(x)])
+    recipe = ["--recipe", "fast", "--translation", "layer", "--epochs", 1]
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path]
+    printed = succeed("main.py", *recipe, *SIZES, *common).stdout
+    assert ("2 of 4 diseased validation images are not made healthy" in printed) == said
+    assert (f"--after {tmp_path}" in printed) == said
 
 
 def test_the_papers_networks_cannot_come_first(trained, synthetic, tmp_path):
