@@ -74,39 +74,53 @@ def validate(
 def reading_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> Reading:
     """How the difference maps of compact networks are to be read, by the images of a split.
 
-    Without outlines: by classes and by what the discriminator says.
+    Without outlines: by classes and by what the discriminator says. The sign is 1 or -1 where most
+    diseased images differ from healthy ones by what is brighter or darker in their maps, else 0
+    (``score_maps.choose_sign``), as where the images are too few to say.
     """
-    sign = sign_of_disease(translator, dataset, batch_size)
+    of_images, asked = examine(translator, dataset, batch_size)
+    classes = dataset.classes[asked]
+    sign = 0 if are_too_few(classes) else choose_sign(of_images[asked], classes)
     if translator.generator.kind.flow:  # edges in those maps lie beside those of the image
         return Reading(None, sign=sign)
     reading = Reading(None, sign=sign, diffusion=DIFFUSION)
     if not sign:
         return reading
-    return reading._replace(cover=cover_of_disease(translator, reading, dataset, batch_size))
+    diseased = asked[classes == DISEASED]
+    cover = cover_of_disease(translator, reading, dataset, batch_size, diseased)
+    return reading._replace(cover=cover)
 
 
-def sign_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> int:
-    """How difference maps are to be read, by the classes of a split, without outlines.
+def examine(
+    translator: Translator, dataset: ImageDataset, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """The ``strengths`` (N, 2) of all maps of a split, and whom to ask how maps are read: indices.
 
-    1 or -1 where most of the diseased images differ from healthy ones by what is brighter or darker
-    in their maps, else 0 (``score_maps.choose_sign``), as where the images are too few to say.
+    These are the healthy images, and of the diseased ones those whose translation passes for
+    healthy, as what is drawn into others may be no disease. Where they are too few, all are asked.
     """
-    if are_too_few(dataset.classes):
-        return 0
     split = translator.translate_split(dataset, batch_size)
-    seen = [(strengths(batch.difference).cpu(), classes) for batch, _, classes in split]
-    return choose_sign(*map(torch.cat, zip(*seen, strict=True)))
+    seen = [
+        (strengths(batch.difference).cpu(), translator.suspicion(batch.healthy).cpu() < 0)
+        for batch, *_ in split
+    ]
+    of_images, healed = map(torch.cat, zip(*seen, strict=True))
+    asked = (healed | (dataset.classes == HEALTHY)).nonzero().flatten()
+    return of_images, torch.arange(len(healed)) if are_too_few(dataset.classes[asked]) else asked
 
 
 def cover_of_disease(
-    translator: Translator, reading: Reading, dataset: ImageDataset, batch_size: int
+    translator: Translator,
+    reading: Reading,
+    dataset: ImageDataset,
+    batch_size: int,
+    diseased: Tensor,
 ) -> float:
     """The cover of those in COVERS whose layers, taken off diseased images, leave healthy ones.
 
     As classifier and critics of a compact discriminator say; ``reading`` is how else the maps are
-    read.
+    read, ``diseased`` the indices of the images, of which JUDGED are looked at.
     """
-    diseased = (dataset.classes == DISEASED).nonzero().flatten()
     diseased = diseased[:: -(-len(diseased) // JUDGED)]
     doubts = dict.fromkeys(COVERS, 0.0)
     for batch, _, _ in translator.translate_split(dataset, batch_size, chosen=diseased):

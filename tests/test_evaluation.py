@@ -70,6 +70,9 @@ class Waves:
         self.seen = seen
         yield Translations(*columns), self.truth[seen], self.classes[seen]
 
+    def suspicion(self, images):
+        return torch.full((len(images),), -1.0)
+
     def doubt(self, translator, images):
         """That of a discriminator that knows the healthy images."""
         return (images - self.truth[self.seen]).square().mean().item()
@@ -83,6 +86,26 @@ def test_how_a_layer_covers_is_chosen_by_the_discriminator(monkeypatch, sign, le
     waves = Waves(level, sign)
     monkeypatch.setattr(evaluation, "doubt", waves.doubt)
     assert reading_of_disease(waves, waves, 10) == Reading(None, "", sign, 0.04, cover)
+
+
+def test_images_that_are_not_made_healthy_are_not_asked_how_maps_are_read(monkeypatch):
+    """As those of another disease, into which the generator draws what it is not."""
+    waves = Waves(0.7, 1)
+    others = torch.arange(len(waves.classes)) % 4 == 3  # half of the diseased ones
+    others = others & (waves.classes == DISEASED)
+    waves.batch.difference[others] *= -1
+    monkeypatch.setattr(evaluation, "doubt", waves.doubt)
+    monkeypatch.setattr(reading, "FEWEST", 5)
+    assert reading_of_disease(waves, waves, 10).sign == 0
+    monkeypatch.setattr(waves, "suspicion", lambda images: others[waves.seen].float() - 0.5)
+    assert reading_of_disease(waves, waves, 10) == Reading(None, "", 1, 0.04, 1.25)
+
+
+def test_where_nearly_none_is_made_healthy_all_are_asked(monkeypatch):
+    waves = Waves(0.7, 1)
+    monkeypatch.setattr(evaluation, "doubt", waves.doubt)
+    monkeypatch.setattr(waves, "suspicion", lambda images: (waves.seen != 1).float() - 0.5)
+    assert reading_of_disease(waves, waves, 10) == Reading(None, "", 1, 0.04, 1.25)
 
 
 def test_what_a_layer_of_few_images_covers_is_not_known(monkeypatch):

@@ -9,7 +9,7 @@ from conftest import assert_refused, program, succeed
 
 from descargan import data, logistic, reading
 from descargan.data import ImageDataset, balanced_batches
-from descargan.evaluation import sign_of_disease
+from descargan.evaluation import reading_of_disease
 from descargan.logistic import logistic_step
 from descargan.models import build_networks
 from descargan.options import RECIPES, Options, by_networks
@@ -177,14 +177,18 @@ def test_the_sign_is_found_without_outlines(synthetic, monkeypatch, brighter, da
     dataset = ImageDataset("Synthetic", synthetic, "validate", 64)
     stub = Stub(brighter, darker)
     translator = Translator(state.averaged, state.discriminator.network)
-    seen = iter(dataset.classes.bool().split(options.batch_size))
-    monkeypatch.setattr(
-        translator, "into", lambda images, target: (stub.translate(images, next(seen)), None)
-    )
-    few = sign_of_disease(translator, dataset, options.batch_size)
-    assert few == 0  # which four images of a class are, and none is drawn
+    images, _, classes = dataset.__getitems__(range(len(dataset)))
+    diseased = {tuple(row.tolist()) for row in images[classes == 1][:, 0, 0]}
+
+    def into(images, target):
+        which = torch.tensor([tuple(row.tolist()) in diseased for row in images[:, 0, 0]])
+        return stub.translate(images, which), None
+
+    monkeypatch.setattr(translator, "into", into)
+    few = reading_of_disease(translator, dataset, options.batch_size)
+    assert few.sign == 0  # which four images of a class are, and none is drawn
     monkeypatch.setattr(reading, "FEWEST", 4)
-    assert sign_of_disease(translator, dataset, options.batch_size) == sign
+    assert reading_of_disease(translator, dataset, options.batch_size).sign == sign
 
 
 def run(folder, synthetic, *arguments) -> list:
