@@ -76,37 +76,38 @@ def reading_of_disease(translator: Translator, dataset: ImageDataset, batch_size
 
     Without outlines: by classes and by what the discriminator says. The sign is 1 or -1 where most
     diseased images differ from healthy ones by what is brighter or darker in their maps, else 0
-    (``score_maps.choose_sign``), as where the images are too few to say.
+    (``score_maps.choose_sign``), as where the images are too few to say. Where it would be 0, only
+    those whose translation passes for healthy are asked: what is drawn into the others, as those of
+    a second disease, may be no sign of any.
     """
-    of_images, asked = examine(translator, dataset, batch_size)
-    classes = dataset.classes[asked]
-    sign = 0 if are_too_few(classes) else choose_sign(of_images[asked], classes)
+    of_images, healed = examine(translator, dataset, batch_size)
+    sign, diseased = 0, dataset.classes == DISEASED
+    for asked in (torch.ones_like(healed), healed | ~diseased):
+        classes = dataset.classes[asked]
+        if not sign and not are_too_few(classes):
+            sign, chosen = choose_sign(of_images[asked], classes), asked & diseased
     if translator.generator.kind.flow:  # edges in those maps lie beside those of the image
         return Reading(None, sign=sign)
     reading = Reading(None, sign=sign, diffusion=DIFFUSION)
     if not sign:
         return reading
-    diseased = asked[classes == DISEASED]
-    cover = cover_of_disease(translator, reading, dataset, batch_size, diseased)
+    chosen = chosen.nonzero().flatten()
+    cover = cover_of_disease(translator, reading, dataset, batch_size, chosen)
     return reading._replace(cover=cover)
 
 
 def examine(
     translator: Translator, dataset: ImageDataset, batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """The ``strengths`` (N, 2) of all maps of a split, and whom to ask how maps are read: indices.
-
-    These are the healthy images, and of the diseased ones those whose translation passes for
-    healthy, as what is drawn into others may be no disease. Where they are too few, all are asked.
+    """Of the images of a split: ``strengths`` (N, 2) of their maps, and, bool (N,), whether their
+    translations pass for healthy.
     """
     split = translator.translate_split(dataset, batch_size)
     seen = [
         (strengths(batch.difference).cpu(), translator.suspicion(batch.healthy).cpu() < 0)
         for batch, *_ in split
     ]
-    of_images, healed = map(torch.cat, zip(*seen, strict=True))
-    asked = (healed | (dataset.classes == HEALTHY)).nonzero().flatten()
-    return of_images, torch.arange(len(healed)) if are_too_few(dataset.classes[asked]) else asked
+    return tuple(map(torch.cat, zip(*seen, strict=True)))
 
 
 def cover_of_disease(
@@ -119,7 +120,7 @@ def cover_of_disease(
     """The cover of those in COVERS whose layers, taken off diseased images, leave healthy ones.
 
     As classifier and critics of a compact discriminator say; ``reading`` is how else the maps are
-    read, ``diseased`` the indices of the images, of which JUDGED are looked at.
+    read, ``diseased`` the indices of images, of which JUDGED are looked at.
     """
     diseased = diseased[:: -(-len(diseased) // JUDGED)]
     doubts = dict.fromkeys(COVERS, 0.0)
