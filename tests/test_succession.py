@@ -10,7 +10,8 @@ from conftest import TINY, assert_refused, program, succeed
 from torch import nn
 
 import descargan
-from descargan import DISEASED, HEALTHY, data
+from descargan import DISEASED, HEALTHY, choice, data
+from descargan.checkpoints import CANDIDATES
 from descargan.compact import Verdict
 from descargan.data import ImageDataset
 from descargan.translations import Translations, join
@@ -122,6 +123,21 @@ def test_only_the_diseased_images_that_are_left_are_learnt(second, first, synthe
         left = int(((dark(net, net.translate(images).healthy) > 0) & ill).sum())
         assert 0 < left < ill.sum()
         assert f"{left} of {ill.sum()} diseased images of '{split}' are left" in printed
+
+
+def test_the_kind_of_change_is_chosen_for_what_is_left(
+    few_batches, first, synthetic, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Translator, "suspicion", dark)
+    monkeypatch.setattr(choice, "EPOCHS", dict.fromkeys(CANDIDATES, 1))
+    scores = {"layer": 0.2, "fine-deformation": 0.6}
+    monkeypatch.setattr(choice, "worth", lambda result: scores[result.folder.name])
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--after", first]
+    tiny = ["--base-filters", 2, "--critic-filters", 2, "--epochs", 2]
+    printed = succeed("main.py", "--recipe", "fast", *SIZES, *tiny, *common).stdout
+    assert "--translation fine-deformation suits these images best" in printed
+    assert printed.count("diseased images of 'train' are left") == 3  # two candidates, then one
+    assert descargan.load(tmp_path).first is not None
 
 
 def test_a_part_of_a_split_has_the_images_masks_and_names_of_the_whole(synthetic):
