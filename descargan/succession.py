@@ -2,8 +2,9 @@
 
 One kind of change suits one disease. What the first networks do not make healthy is another one,
 or the same where they miss it, as their discriminator says: no labels are needed. The second
-networks learn from all healthy images and from those alone. In tests and predictions an image gets
-the translation that the first discriminator doubts less: see ``Translator.translate``.
+networks learn from all healthy images and from those alone. In tests and predictions they are asked
+where the first do not make an image healthy, and where the first discriminator doubts what they
+make of it less: see ``Translator.translate``.
 """
 
 import torch
@@ -16,7 +17,7 @@ from descargan.options import Options
 from descargan.settings import settle
 from descargan.translator import Translator
 
-COUNTED = 200  # diseased images
+COUNTED = 200  # diseased images, at most, that are looked at
 
 
 def open_splits(options: Options, say: bool) -> tuple[ImageDataset, ImageDataset]:

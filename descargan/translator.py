@@ -176,7 +176,8 @@ class Translator:
     def translate(self, images: Tensor) -> Translations:
         """Translate images (B, 1, S, S) in [-1, 1] into healthy ones.
 
-        Where networks come after others, each image by those that suit it.
+        Where networks come after others, an image that those make healthy is theirs; of the rest
+        these translate what the discriminator of those doubts less then.
         """
         images = images.to(self.device, memory_format=torch.channels_last)
         healthy, flow = self.into(images, HEALTHY)
@@ -188,8 +189,9 @@ class Translator:
         if self.first is None:
             return ours
         theirs = self.first.translate(images)
-        suspicions = (self.first.suspicion(x.healthy) for x in (theirs, ours))
-        return join(theirs, ours, torch.le(*suspicions), self.unit)
+        doubts = [self.first.suspicion(x.healthy) for x in (theirs, ours)]
+        kept = (doubts[0] < 0) | (doubts[0] <= doubts[1])
+        return join(theirs, ours, kept, self.unit)
 
     def suspicion(self, images: Tensor) -> Tensor:
         """How far a compact discriminator is from taking images for real healthy ones, (B,).

@@ -168,25 +168,27 @@ def test_a_test_gives_each_image_the_map_of_the_networks_that_suit_it(
     for index in range(len(dataset)):
         both = [net.translate(dataset[index][0][None]) for net in (theirs, ours)]
         doubts = [float(extreme(theirs, x.healthy)) for x in both]
-        expected = both[doubts[0] > doubts[1]].difference[0, 0].numpy()
+        ours_taken = doubts[0] > max(doubts[1], 0)
+        expected = both[ours_taken].difference[0, 0].numpy()
         label, name = dataset.paths[index].parent.name, dataset.paths[index].name
         written = np.load(next(results.rglob(f"difference_maps/*{label}*{name}")))
         np.testing.assert_allclose(written, expected, atol=1e-5)
-        seen.add(doubts[0] > doubts[1])
+        seen.add(ours_taken)
     assert seen == {True, False}
 
 
-def test_an_array_is_translated_by_the_networks_that_suit_it(second, synthetic, monkeypatch):
+@pytest.mark.parametrize(
+    ("doubts", "moved"), [((1.0, 2.0), False), ((2.0, 1.0), True), ((-1.0, -2.0), False)]
+)
+def test_the_second_networks_are_asked_where_the_first_fail(second, monkeypatch, doubts, moved):
+    """And taken where less doubted; ``doubts``: of what the first make, and the second."""
     net, image = descargan.load(second[0]), np.random.default_rng(0).random((64, 64))
-    found = {}
-    for kept in (True, False):
-        said = iter([0.0, 1.0] if kept else [1.0, 0.0])  # of theirs, then of ours
-        monkeypatch.setattr(Translator, "suspicion", lambda *_, s=said: torch.tensor([next(s)]))
-        found[kept] = net(image)
-    assert not found[True].flow.any()
-    assert found[False].flow.any()
-    assert found[True].probability == found[False].probability
-    assert found[True].unlike_training == found[False].unlike_training
+    said = iter(doubts)
+    monkeypatch.setattr(Translator, "suspicion", lambda *_: torch.tensor([next(said)]))
+    found, alone = net(image), net.first(image)
+    assert found.flow.any() == moved
+    assert found.probability == alone.probability
+    assert found.unlike_training == alone.unlike_training
 
 
 def test_a_resumed_run_learns_the_same_images(second, tmp_path, monkeypatch):
