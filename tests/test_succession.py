@@ -28,7 +28,7 @@ def dark(translator: Translator, images: torch.Tensor) -> torch.Tensor:
 def extreme(translator: Translator, images: torch.Tensor) -> torch.Tensor:
     """Another, that likes bright images brighter and dark ones darker."""
     brightness = images.mean(dim=(1, 2, 3))
-    return torch.where(brightness > -0.24, -brightness, brightness)
+    return torch.where(brightness > -0.24, 1 - brightness, 1 + brightness)
 
 
 @pytest.fixture(scope="module")
