@@ -84,6 +84,7 @@ class Options:
         "do not make healthy, and each image is then translated by the ones that suit it",
         modes=MODES,
         inherited=True,
+        free=True,
     )
     weights: str = option(
         "last",

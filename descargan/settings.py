@@ -35,6 +35,8 @@ def settle(typed: Mapping[str, object]) -> Options:
     options of the run. Raises UserError where what was typed contradicts the run.
     """
     typed = dict(typed)
+    if typed.get("after") is not None:  # it is stored, and looked for from other folders
+        typed["after"] = Path(typed["after"]).absolute()
     recipe = RECIPES[typed.get("recipe", Options.recipe)]
     options = Options(**{**recipe, **typed})
     refuse_idle(typed, options.mode)
@@ -142,6 +144,10 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
                 f"--{name.replace('_', '-')} is {saved[name]} in the run in {run.folder}, whose "
                 "weights are no others': leave it out"
             )
+    if options.after is not None and saved.get("after") is None:
+        raise UserError(
+            f"the run in {run.folder} was not trained to come after another: leave --after out"
+        )
     inherited = {name: saved[name] for name in flagged("inherited") if name in saved}
     sizes = sizes_of(generator, discriminator)
     size = sizes["image_size"]
@@ -187,7 +193,7 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
     free = flagged("free")
     fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in free}
-    kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path")}
+    kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path", "after")}
     resumed = {"resume": options.resume}
     options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
     if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):

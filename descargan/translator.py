@@ -150,14 +150,20 @@ class Translator:
         if not Run(folder, options.dataset).generator.exists():
             raise UserError(
                 f"--after {folder} holds no networks trained with --dataset {options.dataset}: "
-                "name the folder of a run"
+                "name the folder where the run is now that comes first"
             )
         how = {"mode": "test", "save_dir": folder, "dataset": options.dataset}
         settled = settle({**how, "device": options.device, "amp": options.amp})
         if settled.networks != "compact":
             raise UserError(
-                f"--after {folder} holds the paper's networks, whose critics do not say whether an "
-                "image is real: name a run of compact ones, as of --recipe fast --translation layer"
+                f"--after {folder} holds the paper's networks, as --recipe deformation trains them "
+                "too, whose critics do not say whether an image is real: name a run of compact "
+                "ones, as of --recipe fast --translation layer"
+            )
+        if settled.after is not None or folder.resolve() == options.save_dir.resolve():
+            raise UserError(
+                f"--after {folder} does not come first: name a run that comes after none, and not "
+                "that of --save-dir itself"
             )
         for name in ("image_size", "scaling"):
             theirs, ours = getattr(settled, name), getattr(options, name)

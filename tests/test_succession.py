@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from torch import nn
 
 import descargan
 from descargan import DISEASED, HEALTHY, choice, data
-from descargan.checkpoints import CANDIDATES
+from descargan.checkpoints import CANDIDATES, Run
 from descargan.compact import Verdict
 from descargan.data import ImageDataset
+from descargan.errors import UserError
+from descargan.settings import settle
 from descargan.translations import Translations, join
 from descargan.translator import Translator
 
@@ -229,6 +232,40 @@ def test_a_run_says_how_many_images_it_leaves_where_they_are_many(
     printed = succeed("main.py", *recipe, *SIZES, *common).stdout
     assert ("2 of 4 diseased validation images are not made healthy" in printed) == said
     assert (f"--after {tmp_path}" in printed) == said
+
+
+def test_the_folder_of_the_first_networks_is_known_from_elsewhere(second, first, monkeypatch):
+    """It is stored from the root, however it was typed."""
+    monkeypatch.chdir(first.parent)
+    settled = settle({"after": Path(first.name), "save_dir": Path("new")})
+    assert settled.after == first
+    assert descargan.load(second[0]).first is not None
+
+
+def test_a_resumed_run_takes_first_networks_that_have_moved(second, first, tmp_path, monkeypatch):
+    monkeypatch.setattr(Translator, "suspicion", dark)
+    folder = shutil.copytree(second[0], tmp_path / "second")
+    moved = shutil.copytree(first, tmp_path / "moved")
+    common = ["--resume", "--save-dir", folder, "--visdom", "off"]
+    succeed("main.py", *common, "--after", moved)
+    assert descargan.load(folder).first is not None
+    assert Run(folder, "Synthetic").read_description()["options"]["after"] == str(moved)
+
+
+def test_networks_that_come_after_others_cannot_come_first(first, tmp_path):
+    """Nor a run before itself."""
+    folder = shutil.copytree(first, tmp_path / "run")
+    options = json.loads((folder / "options_synthetic.json").read_text())
+    options["options"]["after"] = str(folder)
+    (folder / "options_synthetic.json").write_text(json.dumps(options))
+    with pytest.raises(UserError, match="does not come first"):
+        descargan.load(folder)
+
+
+def test_networks_that_were_trained_alone_are_tested_alone(first, synthetic):
+    common = ["--mode", "test", "--dataset-path", synthetic, "--visdom", "off"]
+    result = program("main.py", *common, "--save-dir", first, "--after", first)
+    assert_refused(result, "was not trained to come after another")
 
 
 def test_the_papers_networks_cannot_come_first(trained, synthetic, tmp_path):
