@@ -222,6 +222,11 @@ class Run:
             return self.best_generator, self.best_discriminator
         return self.generator, self.discriminator
 
+    def digest(self) -> str:
+        """SHA-256 of the last weights: tells whether they are those that they were."""
+        files = self.generator, self.discriminator
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
     def load_state(self) -> dict:
         """The newest training state that is whole; says so where that is the previous one.
 
@@ -246,10 +251,15 @@ class Run:
         return state
 
     def read_description(self) -> dict:
-        """Options, versions and data set that the run was trained with; empty where not saved."""
+        """Options and versions that the run was trained with, empty where not saved.
+
+        And the digest of the weights that it comes after, if any.
+        """
         try:
             description = json.loads(self.options.read_text())
-            return {"options": dict(description["options"]), "versions": description["versions"]}
+            known = {"first_weights": description.get("first_weights")}
+            known |= {"options": dict(description["options"]), "versions": description["versions"]}
+            return known
         except FileNotFoundError:
             return {"options": {}, "versions": {}}
         except (ValueError, KeyError, TypeError):

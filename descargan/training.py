@@ -113,6 +113,9 @@ class Training:
             return
         self.run.rewind_metrics(self.state.iteration if resumed else -1)
         description = describe_run(self.options, self.fingerprint)
+        if self.options.after is not None:
+            first = Run(self.options.after, self.options.dataset)
+            description["first_weights"] = first.digest()
         write_json(self.run.options, description)
         self.dashboard.describe(description)
         for line in self.run.read_metrics():

@@ -16,7 +16,7 @@ from descargan import DISEASED, HEALTHY
 from descargan.checkpoints import Run, load_weights
 from descargan.data import ImageDataset, load
 from descargan.device import autocast, choose_device
-from descargan.errors import UserError
+from descargan.errors import UserError, warn
 from descargan.images import unfit
 from descargan.layers import evaluating
 from descargan.layout import find_files
@@ -134,6 +134,12 @@ class Translator:
         translator.amp = options.amp
         if options.after is not None:
             first = translator.first = cls.first_of(options)
+            then = run.read_description().get("first_weights")
+            if then not in (None, Run(options.after, options.dataset).digest()):
+                warn(
+                    f"the networks of --after {options.after} have changed since those in "
+                    f"{run.folder} were trained: restore them, or train these anew"
+                )
             translator.likeness = first.likeness  # to all images, not to the rest alone
             ours = read_reading(run.reading, options.weights)  # whatever --threshold says
             if None not in (first.reading.threshold, ours.threshold):

@@ -252,6 +252,21 @@ def test_a_resumed_run_takes_first_networks_that_have_moved(second, first, tmp_p
     assert Run(folder, "Synthetic").read_description()["options"]["after"] == str(moved)
 
 
+def test_first_networks_that_have_changed_are_said(second, first, tmp_path, capsys):
+    descargan.load(second[0])
+    assert "have changed" not in capsys.readouterr().err
+    folder = shutil.copytree(second[0], tmp_path / "second")
+    moved = shutil.copytree(first, tmp_path / "moved")
+    path = moved / "netG_synthetic.pt"
+    weights = torch.load(path, weights_only=True)
+    torch.save({name: 2 * value for name, value in weights.items()}, path)
+    path.with_name(f"{path.name}.sha256").unlink()
+    options = folder / "options_synthetic.json"
+    options.write_text(options.read_text().replace(str(first), str(moved)))
+    descargan.load(folder)
+    assert f"the networks of --after {moved} have changed" in capsys.readouterr().err
+
+
 def test_networks_that_come_after_others_cannot_come_first(first, tmp_path):
     """Nor a run before itself."""
     folder = shutil.copytree(first, tmp_path / "run")
