@@ -86,9 +86,13 @@ def run_training(options: Options) -> TrainingResult:
     return result
 
 
+def naming_dataset(options: Options) -> tuple[str, ...]:
+    """What a printed command needs to find the kind of data."""
+    return () if options.dataset == "Synthetic" else ("--dataset", options.dataset)
+
+
 def resume_command(options: Options, process: Process) -> str:
-    dataset = () if options.dataset == "Synthetic" else ("--dataset", options.dataset)
-    words = "main.py", "--resume", "--save-dir", options.save_dir, *dataset
+    words = "main.py", "--resume", "--save-dir", options.save_dir, *naming_dataset(options)
     if process.world == 1:
         return command(*words)
     return command("-m", "torch.distributed.run", f"--nproc-per-node={process.world}", *words)
@@ -112,10 +116,9 @@ def print_what_next(options: Options) -> None:
 
 def next_command(options: Options) -> str:
     """What trains networks that come after those of a run."""
-    dataset = () if options.dataset == "Synthetic" else ("--dataset", options.dataset)
-    images = *dataset, "--dataset-path", options.dataset_path, "--image-size", options.image_size
+    images = "--dataset-path", options.dataset_path, "--image-size", options.image_size
     runs = "--after", options.save_dir, "--save-dir", "ANOTHER"
-    return command("main.py", "--recipe", "fast", *images, *runs)
+    return command("main.py", "--recipe", "fast", *naming_dataset(options), *images, *runs)
 
 
 @contextmanager

@@ -257,9 +257,11 @@ class Run:
         """
         try:
             description = json.loads(self.options.read_text())
-            known = {"first_weights": description.get("first_weights")}
-            known |= {"options": dict(description["options"]), "versions": description["versions"]}
-            return known
+            return {
+                "options": dict(description["options"]),
+                "versions": description["versions"],
+                "first_weights": description.get("first_weights"),
+            }
         except FileNotFoundError:
             return {"options": {}, "versions": {}}
         except (ValueError, KeyError, TypeError):

@@ -74,40 +74,41 @@ def validate(
 def reading_of_disease(translator: Translator, dataset: ImageDataset, batch_size: int) -> Reading:
     """How the difference maps of compact networks are to be read, by the images of a split.
 
-    Without outlines: by classes and by what the discriminator says. The sign is 1 or -1 where most
-    diseased images differ from healthy ones by what is brighter or darker in their maps, else 0
-    (``score_maps.choose_sign``), as where the images are too few to say. Where it would be 0, only
-    those whose translation passes for healthy are asked: what is drawn into the others, as those of
-    a second disease, may be no sign of any.
+    Without outlines: by classes and by what the discriminator says.
     """
-    of_images, healed = examine(translator, dataset, batch_size)
-    sign, diseased = 0, dataset.classes == DISEASED
-    for asked in (torch.ones_like(healed), healed | ~diseased):
-        classes = dataset.classes[asked]
-        if not sign and not are_too_few(classes):
-            sign, chosen = choose_sign(of_images[asked], classes), asked & diseased
+    sign, diseased = sign_of_disease(translator, dataset, batch_size)
     if translator.generator.kind.flow:  # edges in those maps lie beside those of the image
         return Reading(None, sign=sign)
     reading = Reading(None, sign=sign, diffusion=DIFFUSION)
     if not sign:
         return reading
-    chosen = chosen.nonzero().flatten()
-    cover = cover_of_disease(translator, reading, dataset, batch_size, chosen)
+    cover = cover_of_disease(translator, reading, dataset, batch_size, diseased)
     return reading._replace(cover=cover)
 
 
-def examine(
+def sign_of_disease(
     translator: Translator, dataset: ImageDataset, batch_size: int
-) -> tuple[Tensor, Tensor]:
-    """Of the images of a split: ``strengths`` (N, 2) of their maps, and, bool (N,), whether their
-    translations pass for healthy.
+) -> tuple[int, Tensor]:
+    """How difference maps are to be read, by the classes of a split, without outlines.
+
+    1 or -1 where most of the diseased images differ from healthy ones by what is brighter or darker
+    in their maps, else 0 (``score_maps.choose_sign``), as where the images are too few to say.
+    Where it would be 0, only those whose translation passes for healthy are asked: what is drawn
+    into the others, as those of a second disease, may be no sign of any. Returns it and the indices
+    of the diseased images that were asked.
     """
+    classes = dataset.classes
+    healthy, diseased = ((classes == c).nonzero().flatten() for c in (HEALTHY, DISEASED))
+    if are_too_few(classes):
+        return 0, diseased
     split = translator.translate_split(dataset, batch_size)
-    seen = [
-        (strengths(batch.difference).cpu(), translator.suspicion(batch.healthy).cpu() < 0)
-        for batch, *_ in split
-    ]
-    return tuple(map(torch.cat, zip(*seen, strict=True)))
+    of_images = torch.cat([strengths(batch.difference).cpu() for batch, *_ in split])
+    if sign := choose_sign(of_images, classes):
+        return sign, diseased
+    diseased = diseased[translator.made_healthy(dataset, batch_size, diseased)]
+    asked = torch.cat([healthy, diseased])
+    too_few = are_too_few(classes[asked])
+    return 0 if too_few else choose_sign(of_images[asked], classes[asked]), diseased
 
 
 def cover_of_disease(

@@ -8,10 +8,9 @@ make of it less: see ``Translator.translate``.
 """
 
 import torch
-from torch import Tensor
 
 from descargan import DISEASED
-from descargan.data import ImageDataset
+from descargan.data import ImageDataset, evenly_spread
 from descargan.errors import UserError
 from descargan.options import Options
 from descargan.settings import settle
@@ -34,16 +33,20 @@ def open_splits(options: Options, say: bool) -> tuple[ImageDataset, ImageDataset
 
 def rest_of(dataset: ImageDataset, first: Translator, options: Options, say: bool) -> ImageDataset:
     """The healthy images of a split, and the diseased ones that ``first`` does not make healthy."""
-    left = ~made_healthy(first, dataset, options.batch_size) | (dataset.classes != DISEASED)
-    diseased = dataset.classes == DISEASED
-    number, total, split = int((left & diseased).sum()), int(diseased.sum()), dataset.split
+    diseased = (dataset.classes == DISEASED).nonzero().flatten()
+    made_healthy = diseased[first.made_healthy(dataset, options.batch_size, diseased)]
+    number, split = len(diseased) - len(made_healthy), dataset.split
     if not number:
         raise UserError(
-            f"the networks of --after {options.after} make all {total} diseased images of split "
-            f"'{split}' healthy: nothing is left to learn, so leave it out"
+            f"the networks of --after {options.after} make all {len(diseased)} diseased images of "
+            f"split '{split}' healthy: nothing is left to learn, so leave it out"
         )
     if say:
-        print(f"{number} of {total} diseased images of '{split}' are left by {options.after}")
+        print(
+            f"{number} of {len(diseased)} diseased images of '{split}' are left by {options.after}"
+        )
+    left = torch.ones(len(dataset), dtype=torch.bool)
+    left[made_healthy] = False
     return dataset.only(left.nonzero().flatten())
 
 
@@ -58,18 +61,6 @@ def count_left(options: Options) -> tuple[int, int]:
     if settled.networks != "compact" or settled.after is not None:
         return 0, 0
     dataset = ImageDataset.open(settled, "validate")
-    diseased = (dataset.classes == DISEASED).nonzero().flatten()
-    diseased = diseased[:: -(-len(diseased) // COUNTED)]
-    healthy = made_healthy(Translator.of(settled), dataset, settled.batch_size, diseased)
+    diseased = torch.tensor(evenly_spread(dataset, COUNTED, healthy=0))
+    healthy = Translator.of(settled).made_healthy(dataset, settled.batch_size, diseased)
     return int((~healthy).sum()), len(healthy)
-
-
-def made_healthy(
-    first: Translator, dataset: ImageDataset, batch_size: int, chosen: Tensor | None = None
-) -> Tensor:
-    """Whether the translation of each image of a split passes for healthy: bool (N,).
-
-    Of all, or of the indices ``chosen`` (N,).
-    """
-    split = first.translate_split(dataset, batch_size, chosen=chosen)
-    return torch.cat([first.suspicion(batch.healthy).cpu() < 0 for batch, *_ in split])

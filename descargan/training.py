@@ -113,9 +113,6 @@ class Training:
             return
         self.run.rewind_metrics(self.state.iteration if resumed else -1)
         description = describe_run(self.options, self.fingerprint)
-        if self.options.after is not None:
-            first = Run(self.options.after, self.options.dataset)
-            description["first_weights"] = first.digest()
         write_json(self.run.options, description)
         self.dashboard.describe(description)
         for line in self.run.read_metrics():
@@ -382,10 +379,13 @@ def summary(means: dict[str, float]) -> dict[str, str]:
 def describe_run(options: Options, fingerprint: str) -> dict:
     """All that it takes to repeat a run."""
     versions = {package: installed for package in PACKAGES if (installed := version_of(package))}
+    after = options.after
+    first = {} if after is None else {"first_weights": Run(after, options.dataset).digest()}
     return {
         "options": as_json(options),
         "dataset_fingerprint": fingerprint,
         "versions": {"descargan": __version__, "python": sys.version.split()[0], **versions},
+        **first,
     }
 
 

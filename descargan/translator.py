@@ -215,6 +215,17 @@ class Translator:
             verdict = self.discriminator(images)
         return (verdict.disease + verdict.fakeness[..., HEALTHY]).mean(dim=0)
 
+    def made_healthy(self, dataset: ImageDataset, batch_size: int, chosen: Tensor) -> Tensor:
+        """Whether the translations of images of a split pass for healthy: bool (N,).
+
+        Of the indices ``chosen`` (N,). Nothing else is made of them, such as score maps.
+        """
+        passed = []
+        for images, *_ in load(dataset, list(chosen.split(batch_size))):
+            images = images.to(self.device, memory_format=torch.channels_last)
+            passed.append(self.suspicion(self.into(images, HEALTHY)[0]).cpu() < 0)
+        return torch.cat(passed)
+
     def into(self, images: Tensor, target: Tensor | int) -> tuple[Tensor, Tensor | None]:
         """Translations (B, 1, S, S) into a class, or each into its own, and the flow.
 
