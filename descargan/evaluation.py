@@ -32,7 +32,7 @@ def validate(
     MSE(a_h, r_h) (what is healthy is kept).
     """
     labels, predicted, to_own, to_other, identity, located = [], [], [], [], [], []
-    scores, of_healthy = [], 0
+    scores, of_healthy, of_diseased = [], 0, 0
     for batch, truth, classes in translator.translate_split(dataset, batch_size, workers):
         diseased, _ = translator.into(batch.images, DISEASED)
         translated = [
@@ -50,7 +50,9 @@ def validate(
             if c == HEALTHY:
                 identity.append(np.square(difference).mean())
                 of_healthy += count_values(score)
-            elif dataset.has_masks and true.any():  # which have no unit to compare differences in
+                continue
+            of_diseased += count_values(score)
+            if dataset.has_masks and true.any():  # which have no unit to compare differences in
                 located.append(metrics.pixel_metrics(score, true))
             elif true.any():
                 located.append(metrics.map_metrics(difference, true, score))
@@ -62,7 +64,7 @@ def validate(
         "kappa": metrics.kappa(labels, predicted),
         "mse_healthy": float(np.mean(identity)),
     }
-    result |= describe_maps(of_healthy, labels, torch.cat(scores).numpy())
+    result |= describe_maps(of_healthy, of_diseased, labels, torch.cat(scores).numpy())
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
     for name in located[0] if located else ():

@@ -25,7 +25,7 @@ QUANTILE = 0.995  # of the score map, over all pixels of healthy images
 LEAST = 0.05 * RANGE
 FEWEST = 10  # validation images of a class that a verdict, and a sign, are drawn from
 EDGES = np.linspace(0, RANGE, 2001)
-NUMBERS = ("threshold", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
+NUMBERS = ("threshold", "level", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
 SAMPLES = 200  # of the bootstrap, after every epoch
 
 
@@ -97,20 +97,35 @@ def healthy_threshold(counts: np.ndarray) -> float:
     return float(max(LEAST, quantile))
 
 
+def level_of(counts: np.ndarray) -> float:
+    """What score maps show where they show something: their mean, each pixel by its own value.
+
+    ``counts``: of all pixels, as :func:`count_values` says. NaN of maps that show nothing.
+    """
+    values = EDGES[:-1]
+    shown = (counts * values).sum()
+    return float((counts * values**2).sum() / shown) if shown else np.nan
+
+
 def describe_maps(
-    counts: np.ndarray, labels: Sequence[int], scores: Sequence[float]
+    of_healthy: np.ndarray,
+    of_diseased: np.ndarray,
+    labels: Sequence[int],
+    scores: Sequence[float],
 ) -> dict[str, float]:
     """The numbers that a reading depends on, of the validation split.
 
-    ``counts``: of healthy images' pixels; ``labels``, ``scores``: class and anomaly score of each.
+    Counts of the pixels of healthy and of diseased images, as :func:`count_values` says;
+    ``labels``, ``scores``: class and anomaly score of each image.
     Of fewer than FEWEST images of a class the interval is NaN: one that they span is none.
     """
     labels = np.asarray(labels)
     found = metrics.with_interval(metrics.auroc, labels, np.asarray(scores), samples=SAMPLES)
     if are_too_few(labels):
         found |= {"low": np.nan, "high": np.nan}
-    numbers = (healthy_threshold(counts), *(found[key] for key in ("value", "low", "high")))
-    return dict(zip(NUMBERS, numbers, strict=True))
+    numbers = healthy_threshold(of_healthy), level_of(of_diseased)
+    interval = (found[key] for key in ("value", "low", "high"))
+    return dict(zip(NUMBERS, (*numbers, *interval), strict=True))
 
 
 def are_too_few(labels: Sequence[int]) -> bool:
@@ -135,6 +150,14 @@ def reading_of(options: Options) -> Reading:
     if options.threshold is not None:
         return reading._replace(threshold=options.threshold, reason="")
     return reading
+
+
+def read_level(path: Path, which: str) -> float | None:
+    """What the score maps of the "last" weights or the "best" show, see :func:`level_of`.
+
+    None where that is not known.
+    """
+    return read_json(path).get(which, {}).get("level")
 
 
 def read_reading(path: Path, which: str) -> Reading:

@@ -39,7 +39,7 @@ from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
 from descargan.pairs import differences, read_rows, warn_of_reading
 from descargan.pipeline import ahead
-from descargan.reading import Reading, reading_of
+from descargan.reading import Reading
 from descargan.report import Card, Gallery, Measured, Said, write_report
 from descargan.scores import (
     PER_IMAGE,
@@ -93,7 +93,7 @@ def test(options: Options, translator: Translator | None) -> Results:
     if translator is None:
         method, reading = method_of_maps(options.maps, dataset), Reading(options.threshold)
     else:
-        method, reading = Method(partial(findings, translator, options)), reading_of(options)
+        method, reading = Method(partial(findings, translator, options)), translator.reading
     if options.against is not None:
         warn_of_reading(options.against, reading)
     validation = None

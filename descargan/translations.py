@@ -21,15 +21,16 @@ class Translations(NamedTuple):
 def join(first: Translations, second: Translations, kept: Tensor, unit: float) -> Translations:
     """Of each image the translation by the first networks where ``kept`` (B,), else the second's.
 
-    ``unit`` brings score maps of the first to what those of the second are measured in. The
+    ``unit`` brings score maps of the second to what those of the first are measured in. The
     probability is the first's, which have learnt from all images. What moves nothing has a flow
     of 0 where the others have one.
     """
     flows = first.flow, second.flow
     still = next((torch.zeros_like(flow) for flow in flows if flow is not None), None)
     flows = [still if flow is None else flow for flow in flows]
-    first = first._replace(score_map=first.score_map * unit, flow=flows[0])
-    second = second._replace(probability=first.probability, flow=flows[1])
+    first = first._replace(flow=flows[0])
+    scores = second.score_map * unit
+    second = second._replace(score_map=scores, probability=first.probability, flow=flows[1])
     return Translations(
         *(
             None if ours is None else torch.where(kept.view(-1, *[1] * (ours.dim() - 1)), ours, x)

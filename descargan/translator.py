@@ -24,7 +24,7 @@ from descargan.likeness import Likeness, read_likeness
 from descargan.maps import upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
-from descargan.reading import Reading, read_reading, reading_of
+from descargan.reading import Reading, read_level, reading_of
 from descargan.score_maps import read
 from descargan.settings import settle
 from descargan.sources import (
@@ -100,7 +100,7 @@ class Translator:
         self.reading = Reading(None)  # of the difference maps
         self.likeness: Likeness | None = None  # to the images trained on
         self.first: Translator | None = None  # that these come after
-        self.unit = 1.0  # that score maps of the first are multiplied by
+        self.unit = 1.0  # that score maps are multiplied by beside those of the first
         self.amp = False  # mixed precision
 
     @classmethod
@@ -133,18 +133,30 @@ class Translator:
         translator.reading, translator.likeness = reading_of(options), read_likeness(run.likeness)
         translator.amp = options.amp
         if options.after is not None:
-            first = translator.first = cls.first_of(options)
-            then = run.read_description().get("first_weights")
-            if then not in (None, Run(options.after, options.dataset).digest()):
-                warn(
-                    f"the networks of --after {options.after} have changed since those in "
-                    f"{run.folder} were trained: restore them, or train these anew"
-                )
-            translator.likeness = first.likeness  # to all images, not to the rest alone
-            ours = read_reading(run.reading, options.weights)  # whatever --threshold says
-            if None not in (first.reading.threshold, ours.threshold):
-                translator.unit = ours.threshold / first.reading.threshold
+            translator.come_after(cls.first_of(options), options)
         return translator
+
+    def come_after(self, first: "Translator", options: Options) -> None:
+        """Join the networks that come first.
+
+        Score maps are in the unit of theirs: by the levels of both, see ``reading.level_of``. What
+        is over the threshold of both runs is found, or over ``options.threshold``.
+        """
+        runs = Run(options.save_dir, options.dataset), Run(options.after, options.dataset)
+        if runs[0].read_description().get("first_weights") not in (None, runs[1].digest()):
+            warn(
+                f"the networks of --after {options.after} have changed since those in "
+                f"{options.save_dir} were trained: restore them, or train these anew"
+            )
+        self.first, self.likeness = first, first.likeness  # to all images, not to the rest alone
+        ours = read_level(runs[0].reading, options.weights)
+        theirs = read_level(runs[1].reading, "last")
+        if ours and theirs:
+            self.unit = theirs / ours
+        thresholds = self.reading.threshold, first.reading.threshold
+        if options.threshold is None and None not in thresholds:
+            threshold = max(self.unit * thresholds[0], thresholds[1])
+            self.reading = self.reading._replace(threshold=threshold)
 
     @classmethod
     def first_of(cls, options: Options) -> "Translator":

@@ -40,6 +40,8 @@ def test_pixels_are_scored_by_outlines_and_no_difference_is_compared_with_one(ou
     assert found["pixel_auroc"] == pytest.approx(np.mean([metrics.auroc(*p) for p in pairs]))
     assert found["pixel_auprc"] == pytest.approx(np.mean([metrics.auprc(*p) for p in pairs]))
     assert not {"map_ssim", "map_mse"} & found.keys()
+    shown = reading.level_of(reading.count_values(scores.numpy()))
+    assert found["level"] == pytest.approx(shown)  # of the diseased images alone
 
 
 class Waves:

@@ -15,6 +15,8 @@ from descargan.reading import (
     describe_maps,
     healthy_threshold,
     keep_reading,
+    level_of,
+    read_level,
     read_reading,
     reading_of,
 )
@@ -34,8 +36,25 @@ def test_values_beyond_the_range_count_as_its_end():
     assert healthy_threshold(count_values(np.full((8, 8), 7.0))) == 2
 
 
+def test_the_level_is_what_maps_show_where_they_show_something():
+    """Each pixel counts by its own value, (100 * 0.4^2 + 10 * 1.2^2) / (100 * 0.4 + 10 * 1.2)."""
+    score_map = np.zeros((64, 64))
+    score_map.ravel()[:100] = 0.4
+    score_map.ravel()[100:110] = 1.2
+    assert level_of(count_values(score_map)) == pytest.approx(30.4 / 52, abs=1e-3)
+
+
+def test_maps_that_show_nothing_have_no_level(tmp_path):
+    nothing = count_values(np.zeros((8, 8)))
+    found = describe_maps(nothing, nothing, [0] * 10 + [1] * 10, [0.0] * 20)
+    keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
+    assert read_level(tmp_path / "reading.json", "last") is None
+    assert read_level(tmp_path / "none.json", "last") is None
+
+
 def values(scores):
-    return describe_maps(count_values(np.full((8, 8), 0.3)), [0] * 10 + [1] * 10, scores)
+    counts = count_values(np.full((8, 8), 0.3))
+    return describe_maps(counts, counts, [0] * 10 + [1] * 10, scores)
 
 
 def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path):
@@ -59,7 +78,8 @@ def test_a_score_that_tells_no_classes_apart_means_that_nothing_was_found(tmp_pa
 def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     """However well they are told apart: an interval that one pair spans is none."""
     labels, scores = [0] * counts[0] + [1] * counts[1], [0.1] * counts[0] + [0.2] * counts[1]
-    found = describe_maps(count_values(np.full((8, 8), 0.3)), labels, scores)
+    of_maps = count_values(np.full((8, 8), 0.3))
+    found = describe_maps(of_maps, of_maps, labels, scores)
     keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
     stored = json.loads((tmp_path / "reading.json").read_text())["last"]
     assert stored["auroc_anomaly"] == 1

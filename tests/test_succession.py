@@ -92,11 +92,34 @@ def test_what_moves_nothing_has_a_flow_of_zero_beside_what_moves(moving):
     assert joined.flow[:, 0, 0, 0].tolist() == expected
 
 
-def test_score_maps_of_the_first_are_brought_to_the_unit_of_the_second():
+def test_score_maps_of_the_second_are_brought_to_the_unit_of_the_first():
     kept = torch.tensor([True, False])
     joined = join(translations(1.0, False), translations(2.0, False), kept, unit=4.0)
-    assert joined.score_map[:, 0, 0, 0].tolist() == [4, 2]
+    assert joined.score_map[:, 0, 0, 0].tolist() == [1, 8]
     assert joined.difference[:, 0, 0, 0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "unit", "threshold"),
+    [
+        ({"threshold": 0.1, "level": 0.2}, {"threshold": 0.1, "level": 0.8}, 0.25, 0.1),
+        ({"threshold": 0.1, "level": 0.2}, {"threshold": 0.8, "level": 0.8}, 0.25, 0.2),
+        ({"threshold": 0.1}, {"threshold": 0.3, "level": 0.8}, 1.0, 0.3),
+    ],
+)
+def test_score_maps_of_both_are_alike_by_what_they_show_of_diseased_images(
+    second, first, tmp_path, theirs, ours, unit, threshold
+):
+    """And what is over the threshold of both runs is found, or over the one that is typed."""
+    folders = [shutil.copytree(run, tmp_path / run.name) for run in (first, second[0])]
+    certain = {"auroc_anomaly": 0.9, "auroc_anomaly_low": 0.8, "auroc_anomaly_high": 1.0}
+    for folder, numbers in zip(folders, (theirs, ours), strict=True):
+        (folder / "reading_synthetic.json").write_text(json.dumps({"last": certain | numbers}))
+    how = {"mode": "test", "save_dir": folders[1], "after": folders[0]}
+    net = Translator.of(settle(how))
+    assert net.unit == pytest.approx(unit)
+    assert net.reading.threshold == pytest.approx(threshold)
+    assert Translator.of(settle({**how, "threshold": 0.7})).reading.threshold == 0.7
 
 
 def test_what_looks_diseased_or_drawn_is_suspected(first):
