@@ -164,6 +164,7 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
 def saved_options(run: Run) -> dict[str, object]:
     """The options that a run was trained with, empty where it keeps none.
 
+    A folder of first networks that lies beside the run is one as seen from there.
     Raises FileError where one has a value that this version lacks, as a kind of map has.
     """
     saved = run.read_description()["options"]
@@ -176,6 +177,9 @@ def saved_options(run: Run) -> dict[str, object]:
                 f"not have: take the one that trained it, or train anew with one of "
                 f"{', '.join(FIELDS[name].metadata['choices'])}"
             )
+    after = saved.get("after")
+    if after is not None and not after.is_absolute():
+        saved["after"] = (run.folder / after).resolve()
     return saved
 
 

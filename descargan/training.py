@@ -380,10 +380,13 @@ def summary(means: dict[str, float]) -> dict[str, str]:
 def describe_run(options: Options, fingerprint: str) -> dict:
     """All that it takes to repeat a run."""
     versions = {package: installed for package in PACKAGES if (installed := version_of(package))}
-    after = options.after
-    first = {} if after is None else {"first_weights": Run(after, options.dataset).digest()}
+    plain, after, first = as_json(options), options.after, {}
+    if after is not None:
+        first = {"first_weights": Run(after, options.dataset).digest()}
+        if after.parent == options.save_dir.absolute().parent:  # the two can be moved together
+            plain["after"] = str(Path("..", after.name))
     return {
-        "options": as_json(options),
+        "options": plain,
         "dataset_fingerprint": fingerprint,
         "versions": {"descargan": __version__, "python": sys.version.split()[0], **versions},
         **first,

@@ -16,7 +16,9 @@ from descargan.checkpoints import CANDIDATES, Run
 from descargan.compact import Verdict
 from descargan.data import ImageDataset
 from descargan.errors import UserError
+from descargan.files import write_json
 from descargan.settings import settle
+from descargan.training import describe_run
 from descargan.translations import Translations, join
 from descargan.translator import Translator
 
@@ -265,6 +267,20 @@ def test_the_folder_of_the_first_networks_is_known_from_elsewhere(second, first,
     assert descargan.load(second[0]).first is not None
 
 
+def test_two_runs_in_one_folder_can_be_moved_together(second, first, tmp_path, monkeypatch):
+    """The second names the first as seen from its own folder, wherever that was typed."""
+    runs = tmp_path / "runs"
+    shutil.copytree(first, runs / "one")
+    shutil.copytree(second[0], runs / "two")
+    monkeypatch.chdir(runs)
+    options = settle({"mode": "test", "save_dir": Path("two"), "after": Path("one")})
+    write_json(Run(options.save_dir, "Synthetic").options, describe_run(options, "images"))
+    moved = runs.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert settle({"mode": "test", "save_dir": moved / "two"}).after == (moved / "one").resolve()
+    assert descargan.load("moved/two").first is not None
+
+
 def test_a_resumed_run_takes_first_networks_that_have_moved(second, first, tmp_path, monkeypatch):
     monkeypatch.setattr(Translator, "suspicion", dark)
     folder = shutil.copytree(second[0], tmp_path / "second")
@@ -272,7 +288,7 @@ def test_a_resumed_run_takes_first_networks_that_have_moved(second, first, tmp_p
     common = ["--resume", "--save-dir", folder, "--visdom", "off"]
     succeed("main.py", *common, "--after", moved)
     assert descargan.load(folder).first is not None
-    assert Run(folder, "Synthetic").read_description()["options"]["after"] == str(moved)
+    assert settle({"mode": "test", "save_dir": folder}).after == moved.resolve()
 
 
 def test_first_networks_that_have_changed_are_said(second, first, tmp_path, capsys):
