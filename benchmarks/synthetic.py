@@ -5,7 +5,7 @@
     python -m benchmarks.synthetic run autoencoder --minutes 20
     python -m benchmarks.synthetic run fast --name "fast, no decay" -- --decay none   # a variant
     python -m benchmarks.synthetic report                          # docs/results.md's table, figure
-    python -m benchmarks.synthetic ship runs/benchmark/fast-0 save_nets/pretrained
+    python -m benchmarks.synthetic ship runs/benchmark/both-flow-0 save_nets/pretrained
 
 The data set is that of seed 0. Training sees images and classes; the validation split chooses the
 threshold of the maps; the test split is read once, by the weights after the last epoch. ``run``
@@ -35,8 +35,9 @@ from descargan.checkpoints import Run, read_weights, write_file
 from descargan.data import ImageDataset
 from descargan.device import speed_up_process
 from descargan.figures import save_figure
-from descargan.files import without_nan, write_json
+from descargan.files import read_json, without_nan, write_json
 from descargan.names import map_names
+from descargan.settings import saved_options
 
 MAIN = Path(__file__).resolve().parents[1] / "main.py"
 RECIPES = ("fast", "deformation", "paper")
@@ -164,7 +165,10 @@ def report_choice(out: Path) -> None:
 
 
 def ship(run: Path, target: Path) -> None:
-    """The weights of a run in half precision, with its options and history, for the project."""
+    """The weights of a run in half precision, with its options and history, for the project.
+
+    Those of the run that it comes after go beside them, to TARGET-first.
+    """
     source, shipped = Run(run, "Synthetic"), Run(target, "Synthetic")
     target.mkdir(parents=True)
     for old, new in (
@@ -175,6 +179,13 @@ def ship(run: Path, target: Path) -> None:
         write_file(new, {k: v.half() if v.is_floating_point() else v for k, v in weights.items()})
     for name in ("options", "metrics", "reading", "likeness"):
         shutil.copy(getattr(source, name), getattr(shipped, name))
+    if (after := saved_options(source).get("after")) is not None:
+        first = target.with_name(f"{target.name}-first")
+        ship(after, first)
+        about = read_json(shipped.options)
+        about["options"]["after"] = f"../{first.name}"
+        about["first_weights"] = Run(first, "Synthetic").digest()
+        write_json(shipped.options, about)
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
     print(f"{target}: {size:.1f} MiB")
 

@@ -24,8 +24,10 @@ from descargan.options import (
     works_in,
 )
 
-# Networks that come with the project: below the current folder, or beside the program.
+# Networks that come with the project: below the current folder, or beside the program; and the name
+# of the folder beside it where those are that they come after.
 SHIPPED = (Path("save_nets/pretrained"), Path(__file__).parents[1] / "save_nets" / "pretrained")
+FIRST = "pretrained-first"
 
 
 def settle(typed: Mapping[str, object]) -> Options:
@@ -116,8 +118,9 @@ def results_folder(options: Options) -> Path:
 
 
 def is_shipped(folder: Path) -> bool:
-    """Whether a folder is that of the networks that come with the project."""
-    return folder.resolve() in [shipped.resolve() for shipped in SHIPPED]
+    """Whether a folder is one of the networks that come with the project, or of their first."""
+    folders = [x for shipped in SHIPPED for x in (shipped, shipped.with_name(FIRST))]
+    return folder.resolve() in [shipped.resolve() for shipped in folders]
 
 
 def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Options:

@@ -212,6 +212,7 @@ class Translator:
         ours = Translations(images, healthy, difference, probability, flow, score_map, score)
         if self.first is None:
             return ours
+        self.first.amp = self.amp
         theirs = self.first.translate(images)
         doubts = [self.first.suspicion(x.healthy) for x in (theirs, ours)]
         kept = (doubts[0] < 0) | (doubts[0] <= doubts[1])

@@ -86,7 +86,8 @@ def clone(tmp_path, monkeypatch):
     """A folder as a fresh clone is, and beside the project's files those of a user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, "BATCHES", 3)
-    shutil.copytree(ROOT / "save_nets" / "pretrained", "save_nets/pretrained")
+    for folder in ("pretrained", "pretrained-first"):
+        shutil.copytree(ROOT / "save_nets" / folder, Path("save_nets", folder))
     rng = np.random.default_rng(0)
 
     def picture(path: str) -> str:

@@ -18,7 +18,8 @@ PHOTOGRAPHS += (data.page, data.moon, data.brick, data.grass, data.gravel, data.
 
 @pytest.fixture(scope="module")
 def shipped() -> Likeness:
-    return read_likeness(ROOT / "save_nets" / "pretrained" / "likeness_synthetic.npz")
+    """To all images: that of the networks which come first."""
+    return read_likeness(ROOT / "save_nets" / "pretrained-first" / "likeness_synthetic.npz")
 
 
 @pytest.fixture(scope="module")
