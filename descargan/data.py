@@ -101,8 +101,8 @@ class ImageDataset(Dataset):
             if array.shape[-2:] != (size, size):
                 raise UserError(
                     f"{path} is {array.shape[-2]} x {array.shape[-1]} pixels, "
-                    f"not {size} x {size}: pass its size to --image-size in a training; a test "
-                    "needs images of the size that its networks were trained on"
+                    f"not {size} x {size}: pass its size to --image-size; a test needs images of "
+                    "the size of its networks, or larger ones where these draw a change"
                 )
             if len(array) == 1:  # no ground truth stored: none is known, unless healthy
                 array = np.concatenate([array, np.zeros_like(array)])

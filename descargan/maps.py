@@ -51,13 +51,24 @@ def upsample(drawn: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(drawn, size=size, mode="bilinear", align_corners=False)
 
 
+def add(images: Tensor, drawn: Tensor) -> Tensor:
+    """Images and the change that is drawn."""
+    return images + at_size_of(images, drawn)
+
+
+def at_size_of(images: Tensor, drawn: Tensor) -> Tensor:
+    """Maps (B, C, h, w) at the size of images (B, C, H, W)."""
+    size = images.shape[-2:]
+    return drawn if drawn.shape[-2:] == size else upsample(drawn, size)
+
+
 def lift_layer(images: Tensor, drawn: Tensor) -> Tensor:
     """Images less a layer, ``drawn (ABOVE - images)``: more of it where they are darker.
 
     A half-transparent layer over an image hides what is under it as it adds brightness. Taken off,
     what shines through gets its contrast back, by one map, so that it is learnt soon.
     """
-    return images - drawn * (ABOVE - images)
+    return images - at_size_of(images, drawn) * (ABOVE - images)
 
 
 def bounded_flow(drawn: Tensor) -> Tensor:
@@ -70,7 +81,7 @@ def displace(images: Tensor, drawn: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def move_and_lift(images: Tensor, drawn: Tensor) -> Tensor:
-    """Images moved by the first two maps drawn (B, 3, H, W), then a layer lifted by the third."""
+    """Images moved by the first two maps drawn (B, 3, h, w), then a layer lifted by the third."""
     return lift_layer(displace(images, drawn[:, :2]), drawn[:, 2:])
 
 
@@ -127,7 +138,7 @@ DEFORMATION = MapKind(
 MAP_KINDS = {
     "image": MapKind(lambda images, drawn: drawn, changes_input=False),  # the paper's
     "additive": MapKind(
-        lambda images, drawn: images + drawn,
+        add,
         amount=lambda images, drawn: drawn.abs().mean(),
     ),
     "deformation": DEFORMATION,

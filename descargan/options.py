@@ -148,7 +148,8 @@ class Options:
 
     image_size: int = whole(
         256,
-        "sides of the images in pixels, a multiple of 64 (default: 256)",
+        "sides of the images in pixels, a multiple of 64 (default: 256; in a test or a prediction "
+        "those of the networks, or more where they draw a change: they see images reduced then)",
         group="images",
         modes=EVERYWHERE,
     )

@@ -152,14 +152,15 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
             f"the run in {run.folder} was not trained to come after another: leave --after out"
         )
     inherited = {name: saved[name] for name in flagged("inherited") if name in saved}
-    sizes = sizes_of(generator, discriminator)
-    size = sizes["image_size"]
-    if "networks" not in sizes and typed.get("image_size", size) != size:
+    inherited |= sizes_of(generator, discriminator)
+    size, translation = inherited["image_size"], inherited.get("translation", "image")
+    typed_size = typed.get("image_size", size)
+    if typed_size < size or (typed_size > size and translation == "image"):
+        larger = "" if translation == "image" else "type no smaller --image-size, or "
         raise UserError(
-            f"the networks in {run.folder} are for images of {size} x {size}: leave --image-size "
-            "out, or train others on larger ones"
+            f"the networks in {run.folder} are for images of {size} x {size}: {larger}leave "
+            f"--image-size out, or train others on {'smaller' if larger else 'larger'} ones"
         )
-    inherited |= sizes
     inherited |= {"save_dir": run.folder, "dataset": run.dataset}
     return replace(options, **{k: v for k, v in inherited.items() if k not in typed})
 

@@ -235,6 +235,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "weights": str(options.maps or options.save_dir),
         "after": None if options.after is None else str(options.after),
         "dataset_fingerprint": dataset.fingerprint(),
+        "image_size": dataset.image_size,
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
         **thresholds.reading.about,

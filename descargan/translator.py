@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from descargan import DISEASED, HEALTHY
-from descargan.checkpoints import Run, load_weights
+from descargan.checkpoints import Run, load_weights, read_weights, sizes_of
 from descargan.data import ImageDataset, load
 from descargan.device import autocast, choose_device
 from descargan.errors import UserError, warn
@@ -77,7 +78,9 @@ class Translator:
     """Generator and discriminator on a device, ready to translate.
 
     A translation is the mean over ``flips``, the axes of (B, C, H, W) that images are flipped along
-    before it and back after it. ``preprocessing``: how files and arrays become its images.
+    before it and back after it. ``preprocessing``: how files and arrays become its images, of
+    ``size`` pixels a side. Where that is more than the networks were trained on, they see images
+    reduced, and the change that they draw is made at that size.
 
     >>> translator = Translator.load("save_nets/pretrained")
     >>> result = translator(array)
@@ -96,6 +99,7 @@ class Translator:
             network.to(self.device, memory_format=torch.channels_last)
             for network in (generator, discriminator)
         )
+        self.size = discriminator.image_size
         self.flips, self.preprocessing = flips, preprocessing
         self.reading = Reading(None)  # of the difference maps
         self.likeness: Likeness | None = None  # to the images trained on
@@ -123,17 +127,19 @@ class Translator:
     def of(cls, options: Options) -> "Translator":
         """The networks of the run that settled options name, on the device that they name."""
         device = choose_device(options.device, options.amp)
-        networks = build_networks(options)
         run = Run(options.save_dir, options.dataset)
-        for network, file in zip(networks, run.weights(options.weights), strict=True):
+        files = run.weights(options.weights)
+        own = replace(options, **sizes_of(*map(read_weights, files)))
+        networks = build_networks(own)
+        for network, file in zip(networks, files, strict=True):
             load_weights(network, file)
             network.eval()
         how = Preprocessing(options.scaling, options.axis, options.slices)
         translator = cls(*networks, device, averaged_flips(options), how)
         translator.reading, translator.likeness = reading_of(options), read_likeness(run.likeness)
-        translator.amp = options.amp
+        translator.amp, translator.size = options.amp, options.image_size
         if options.after is not None:
-            translator.come_after(cls.first_of(options), options)
+            translator.come_after(cls.first_of(own), options)
         return translator
 
     def come_after(self, first: "Translator", options: Options) -> None:
@@ -192,10 +198,12 @@ class Translator:
                 )
         return cls.of(settled)
 
-    @property
-    def size(self) -> int:
-        """Sides of the images that the networks take, in pixels."""
-        return self.discriminator.image_size
+    def seen(self, images: Tensor) -> Tensor:
+        """Images as the networks see them: larger ones by means over areas."""
+        side = self.discriminator.image_size
+        if images.shape[-1] <= side:
+            return images
+        return F.interpolate(images, size=(side, side), mode="area")
 
     def translate(self, images: Tensor) -> Translations:
         """Translate images (B, 1, S, S) in [-1, 1] into healthy ones.
@@ -225,7 +233,7 @@ class Translator:
         is undecided.
         """
         with evaluating(self.discriminator), autocast(self.device, self.amp):
-            verdict = self.discriminator(images)
+            verdict = self.discriminator(self.seen(images))
         return (verdict.disease + verdict.fakeness[..., HEALTHY]).mean(dim=0)
 
     def made_healthy(self, dataset: ImageDataset, batch_size: int, chosen: Tensor) -> Tensor:
@@ -246,7 +254,8 @@ class Translator:
         """
         kind, number = self.generator.kind, len(self.flips)
         turned = torch.cat([images.flip(axes) for axes in self.flips])
-        drawn = self.draw(turned, target if isinstance(target, int) else target.repeat(number))
+        targets = target if isinstance(target, int) else target.repeat(number)
+        drawn = self.draw(self.seen(turned), targets)
         translated = self.mean_over_flips(kind.apply(turned, drawn))
         if not kind.flow:
             return translated, None
@@ -275,7 +284,7 @@ class Translator:
     def classify(self, images: Tensor) -> Tensor:
         """Probability of disease (B,) of images (B, 1, S, S) on the device."""
         with evaluating(self.discriminator), autocast(self.device, self.amp):
-            logits = self.discriminator.classifier(self.discriminator.encode(images))
+            logits = self.discriminator.classifier(self.discriminator.encode(self.seen(images)))
         return logits.to(images.dtype).softmax(dim=1)[:, DISEASED]
 
     def translate_split(
@@ -328,7 +337,8 @@ class Translator:
         columns += [batch.probability.tolist(), batch.score.tolist()]
         columns.append(nothing if batch.flow is None else list(batch.flow.cpu().numpy()))
         columns.append(nothing)  # masks are those of the input's size
-        columns.append(nothing if self.likeness is None else self.likeness.is_unlike(images))
+        likeness = self.likeness
+        columns.append(nothing if likeness is None else likeness.is_unlike(self.seen(images)))
         columns.append([picture.name for picture in pictures])
         results = [
             at_size(Result(*values), *picture.image.shape)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, succeed
+from conftest import ROOT, TINY, assert_refused, program, succeed
 from PIL import Image
 
 import descargan
@@ -250,6 +250,18 @@ def test_weights_do_not_load_into_a_network_built_otherwise(moving, settings, se
 def test_a_test_refuses_another_kind_of_map_than_the_runs(moving, synthetic):
     with pytest.raises(UserError, match="--translation is fine-deformation"):
         descargan.test(save_dir=moving, dataset_path=synthetic, translation="image")
+
+
+def test_networks_that_draw_a_change_are_tested_on_larger_images(moving, tmp_path):
+    data, results = tmp_path / "set", tmp_path / "results"
+    sizes = "--image-size", 128, "--train", 1, "--validate", 2, "--test", 2
+    succeed("create_synthetic_dataset.py", "--output", data, *sizes)
+    common = "main.py", "--mode", "test", "--save-dir", moving, "--visdom", "off"
+    common = *common, "--dataset-path", data, "--results-dir", results
+    assert_refused(program(*common), "128 x 128 pixels, not 64 x 64", "--image-size")
+    succeed(*common, "--image-size", 128)
+    assert {np.load(path).shape for path in results.rglob("*.npy")} == {(128, 128)}
+    assert json.loads((results / "metrics.json").read_text())["image_size"] == 128
 
 
 def test_the_networks_of_the_project_load():

@@ -6,7 +6,7 @@ import torch
 from conftest import ROOT
 
 import create_synthetic_dataset as synthetic
-from descargan import DISEASED, HEALTHY, device
+from descargan import DISEASED, HEALTHY, compact, device
 from descargan.models import Discriminator, Generator
 from descargan.options import Options
 from descargan.translator import Translator, averaged_flips
@@ -37,6 +37,41 @@ def test_an_average_is_the_mean_of_the_translations_flipped_back():
     expected = (healthy(images) + healthy(images.flip(3)).flip(3)) / 2
     torch.testing.assert_close(healthy(images, [[], [3]]), expected)
     assert not torch.allclose(expected, healthy(images), atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("translation", ["additive", "layer", "fine-deformation", "combined"])
+def test_networks_see_larger_images_reduced_and_their_change_is_made_at_the_size_of_those(
+    translation,
+):
+    torch.manual_seed(0)
+    networks = compact.Generator(1, translation), compact.Discriminator(image_size=64)
+    torch.nn.init.normal_(networks[0].head.weight, std=0.05)
+    translator, images = Translator(*networks), torch.rand(2, 1, 128, 128)
+    reduced = images.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(-2, -1))
+    found, small = translator.translate(images), translator.translate(reduced)
+    drawn = translator.draw(reduced, HEALTHY)
+    expected = networks[0].kind.apply(images, drawn)
+    torch.testing.assert_close(found.healthy, expected, atol=1e-4, rtol=1e-4)
+    finer = torch.nn.functional.interpolate(drawn, (128, 128), mode="bilinear", align_corners=False)
+    if translation == "layer":
+        torch.testing.assert_close(found.healthy, images - finer * (2 - images))
+    assert (found.healthy - images).abs().mean() > 0.02
+    torch.testing.assert_close(found.probability, small.probability)
+    torch.testing.assert_close(translator.suspicion(images), translator.suspicion(reduced))
+    if small.flow is not None:
+        assert found.flow.shape == (2, 2, 128, 128)
+        torch.testing.assert_close(found.flow[..., ::2, ::2], small.flow, atol=0.05, rtol=0)
+
+
+def test_results_of_files_are_finer_where_they_are_made_from_larger_images():
+    """A pattern finer than the networks see stays in the pseudo-healthy image of a larger size."""
+    torch.manual_seed(0)
+    translator = Translator(compact.Generator(1, "layer"), compact.Discriminator(image_size=64))
+    stripes = np.tile([[0, 255]], (128, 64)).astype(np.uint8)
+    assert np.abs(np.diff(translator(stripes).healthy)).mean() < 0.1
+    translator.size = 128
+    assert np.abs(np.diff(translator(stripes).healthy)).mean() > 1.9
 
 
 @pytest.mark.parametrize("number", [2, 12])
