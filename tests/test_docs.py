@@ -174,14 +174,17 @@ def run_or_check(block: Block, _: dict) -> None:
 
 
 def run_command(line: str) -> None:
-    """A command of the project, shrunk."""
+    """A command of the project, shrunk; a size that is typed stays."""
     python, script, *words = shlex.split(line)
     assert python == "python", line
     if script == "-m":
         run_as_main(runpy.run_module, words)
     else:
         mode = re.search(" --mode (test|predict)", line)
-        succeed(script, *words, *SMALLER[script + (mode.group() if mode else "")].split())
+        smaller = SMALLER[script + (mode.group() if mode else "")]
+        if "--image-size" in words:
+            smaller = smaller.replace("--image-size 64", "")
+        succeed(script, *words, *smaller.split())
 
 
 def run_as_main(runner: Callable, words: list[str]) -> str:
