@@ -156,10 +156,12 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
     size, translation = inherited["image_size"], inherited.get("translation", "image")
     typed_size = typed.get("image_size", size)
     if typed_size < size or (typed_size > size and translation == "image"):
-        larger = "" if translation == "image" else "type no smaller --image-size, or "
+        mend = "type a larger one, or train others on smaller"
+        if translation == "image":
+            mend = f"train others on {'larger' if typed_size > size else 'smaller'}"
         raise UserError(
-            f"the networks in {run.folder} are for images of {size} x {size}: {larger}leave "
-            f"--image-size out, or train others on {'smaller' if larger else 'larger'} ones"
+            f"the networks in {run.folder} are for images of {size} x {size}: leave --image-size "
+            f"out, or {mend} ones"
         )
     inherited |= {"save_dir": run.folder, "dataset": run.dataset}
     return replace(options, **{k: v for k, v in inherited.items() if k not in typed})
