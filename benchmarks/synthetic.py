@@ -5,7 +5,7 @@
     python -m benchmarks.synthetic run autoencoder --minutes 20
     python -m benchmarks.synthetic run fast --name "fast, no decay" -- --decay none   # a variant
     python -m benchmarks.synthetic report                          # docs/results.md's table, figure
-    python -m benchmarks.synthetic ship runs/benchmark/both-flow-0 save_nets/pretrained
+    python -m benchmarks.synthetic ship runs/benchmark/both-flow save_nets/pretrained
 
 The data set is that of seed 0. Training sees images and classes; the validation split chooses the
 threshold of the maps; the test split is read once, by the weights after the last epoch. ``run``

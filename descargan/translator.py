@@ -99,7 +99,7 @@ class Translator:
             network.to(self.device, memory_format=torch.channels_last)
             for network in (generator, discriminator)
         )
-        self.size = discriminator.image_size
+        self.size = self.side = discriminator.image_size  # of images, and as the networks see them
         self.flips, self.preprocessing = flips, preprocessing
         self.reading = Reading(None)  # of the difference maps
         self.likeness: Likeness | None = None  # to the images trained on
@@ -200,10 +200,9 @@ class Translator:
 
     def seen(self, images: Tensor) -> Tensor:
         """Images as the networks see them: larger ones by means over areas."""
-        side = self.discriminator.image_size
-        if images.shape[-1] <= side:
+        if images.shape[-1] <= self.side:
             return images
-        return F.interpolate(images, size=(side, side), mode="area")
+        return F.interpolate(images, size=(self.side, self.side), mode="area")
 
     def translate(self, images: Tensor) -> Translations:
         """Translate images (B, 1, S, S) in [-1, 1] into healthy ones.
