@@ -45,6 +45,8 @@ def run(main: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # as of "| head": nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + BROKEN_PIPE
+    except MemoryError:
+        message = "the memory is full: pass a smaller --image-size or --batch-size"
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}"

@@ -17,6 +17,7 @@ from descargan.errors import UserError
 from descargan.layers import class_map
 from descargan.maps import MAP_KINDS, upsample
 
+STRIDE = 8  # of the coarsest maps, which sides of images are multiples of
 GROUP = 8  # channels that are normalised together
 DROPOUT = 0.1
 HEAD_SCALE = 0.001  # standard deviation of the last weights: an untrained change is next to nothing

@@ -28,9 +28,17 @@ def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     return [rows[printable(file)] for file in files]
 
 
-def warn_of_reading(results: Path, ours: Reading) -> None:
-    """Warn of a test that read its difference maps otherwise, which alone changes pixel scores."""
+def warn_of_reading(results: Path, ours: Reading, image_size: int) -> None:
+    """Warn of a test that read its difference maps otherwise, which alone changes pixel scores.
+
+    Or that is one of images of another size.
+    """
     said = read_json(results / "metrics.json")
+    if said.get("image_size", image_size) != image_size:
+        warn(
+            f"{printable(results)} is a test at --image-size {said['image_size']}, this one at "
+            f"{image_size}: pixel scores differ by that, too"
+        )
     diffusion, cover = said.get("diffusion_of_score_map", 0.0), said.get("cover_of_score_map")
     theirs = describe(diffusion, cover)
     if diffusion and "cover_of_score_map" not in said:

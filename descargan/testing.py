@@ -95,7 +95,7 @@ def test(options: Options, translator: Translator | None) -> Results:
     else:
         method, reading = Method(partial(findings, translator, options)), translator.reading
     if options.against is not None:
-        warn_of_reading(options.against, reading)
+        warn_of_reading(options.against, reading, dataset.image_size)
     validation = None
     if translator is not None and dataset.has_truth:
         validation = ImageDataset.open(options, "validate")

@@ -99,7 +99,7 @@ class Translator:
             network.to(self.device, memory_format=torch.channels_last)
             for network in (generator, discriminator)
         )
-        self.size = self.side = discriminator.image_size  # of images, and as the networks see them
+        self.side = self._size = discriminator.image_size  # as the networks see images
         self.flips, self.preprocessing = flips, preprocessing
         self.reading = Reading(None)  # of the difference maps
         self.likeness: Likeness | None = None  # to the images trained on
@@ -146,7 +146,8 @@ class Translator:
         """Join the networks that come first.
 
         Score maps are in the unit of theirs: by the levels of both, see ``reading.level_of``. What
-        is over the threshold of both runs is found, or over ``options.threshold``.
+        is over the threshold of both runs is found, or over ``options.threshold``; nothing is where
+        this run has none.
         """
         runs = Run(options.save_dir, options.dataset), Run(options.after, options.dataset)
         if runs[0].read_description().get("first_weights") not in (None, runs[1].digest()):
@@ -159,9 +160,9 @@ class Translator:
         theirs = read_level(runs[1].reading, "last")
         if ours and theirs:
             self.unit = theirs / ours
-        thresholds = self.reading.threshold, first.reading.threshold
-        if options.threshold is None and None not in thresholds:
-            threshold = max(self.unit * thresholds[0], thresholds[1])
+        ours, theirs = self.reading.threshold, first.reading.threshold
+        if options.threshold is None and ours is not None:
+            threshold = max(self.unit * ours, theirs or 0.0)
             self.reading = self.reading._replace(threshold=threshold)
 
     @classmethod
@@ -197,6 +198,19 @@ class Translator:
                     f"{ours}: both have to be trained on images alike"
                 )
         return cls.of(settled)
+
+    @property
+    def size(self) -> int:
+        """Sides of the images in pixels, those of the networks or more. Raises UserError."""
+        return self._size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        larger = self.generator.kind.changes_input
+        if not isinstance(size, int) or size < self.side or (size > self.side and not larger):
+            more = " or more" if larger else ""
+            raise UserError(f"the size of images for these networks is {self.side}{more}: {size!r}")
+        self._size = size
 
     def seen(self, images: Tensor) -> Tensor:
         """Images as the networks see them: larger ones by means over areas."""

@@ -13,6 +13,8 @@ import pytest
 from conftest import ROOT, TINY, Result, assert_refused, program
 from PIL import Image
 
+from descargan import cli
+
 IMAGE = np.random.default_rng(0).random((64, 64)).astype(np.float32)
 
 
@@ -314,6 +316,20 @@ def test_the_networks_of_the_project_are_for_no_other_kind_of_data(tmp_path):
     common = ["--save-dir", ROOT / "save_nets" / "pretrained", "--dataset-path", tmp_path]
     result = program("main.py", "--mode", "test", "--dataset", "Folder", *common)
     assert_refused(result, "know synthetic ellipses alone", "train on your own images first")
+
+
+def test_best_weights_of_a_run_that_keeps_none(tmp_path):
+    common = ["--save-dir", ROOT / "save_nets" / "pretrained", "--dataset-path", tmp_path]
+    result = program("main.py", "--mode", "test", "--weights", "best", *common)
+    assert_refused(result, "holds no best weights", "leave --weights out")
+
+
+def test_more_than_the_memory_holds(capsys):
+    def main() -> None:
+        raise MemoryError
+
+    assert cli.run(main) == 2
+    assert "a smaller --image-size" in capsys.readouterr().err
 
 
 def test_weights_of_another_size_than_the_data(trained, tmp_path):

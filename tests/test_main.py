@@ -459,6 +459,8 @@ def test_other_training_images_are_refused_at_resume(trained, tmp_path):
         (["--mode", "fly"], "--mode"),
         (["--image-size", "100"], "multiples of 64"),
         (["--image-size", "128"], "--image-size 64"),
+        (["--recipe", "fast", "--image-size", "72"], "multiples of 64"),
+        (["--recipe", "fast", "--translation", "layer", "--image-size", "100"], "multiples of 8"),
         (["--learning-rate", "nan"], "--learning-rate"),
         (["--epochs", "-1"], "--epochs"),
         (["--resume"], "--resume"),

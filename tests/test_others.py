@@ -159,6 +159,7 @@ def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
         ({"cover_of_score_map": 0.5}, "by a diffusion of 0.04 and a cover of 0.5, those of this"),
         ({"cover_of_score_map": None}, "by a diffusion of 0.04 and no cover, those of this"),
         ({}, "read by an earlier version, those of this test by a diffusion of 0 and no cover"),
+        ({"image_size": 128}, "a test at --image-size 128, this one at 64"),
     ],
 )
 def test_maps_that_are_read_otherwise_are_not_compared_in_silence(

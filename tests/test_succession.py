@@ -107,6 +107,7 @@ def test_score_maps_of_the_second_are_brought_to_the_unit_of_the_first():
         ({"threshold": 0.1, "level": 0.2}, {"threshold": 0.1, "level": 0.8}, 0.25, 0.1),
         ({"threshold": 0.1, "level": 0.2}, {"threshold": 0.8, "level": 0.8}, 0.25, 0.2),
         ({"threshold": 0.1}, {"threshold": 0.3, "level": 0.8}, 1.0, 0.3),
+        ({}, {"threshold": 0.3, "level": 0.8}, 1.0, 0.3),
     ],
 )
 def test_score_maps_of_both_are_alike_by_what_they_show_of_diseased_images(
@@ -116,7 +117,8 @@ def test_score_maps_of_both_are_alike_by_what_they_show_of_diseased_images(
     folders = [shutil.copytree(run, tmp_path / run.name) for run in (first, second[0])]
     certain = {"auroc_anomaly": 0.9, "auroc_anomaly_low": 0.8, "auroc_anomaly_high": 1.0}
     for folder, numbers in zip(folders, (theirs, ours), strict=True):
-        (folder / "reading_synthetic.json").write_text(json.dumps({"last": certain | numbers}))
+        stored = {"last": certain | numbers} if numbers else {}
+        (folder / "reading_synthetic.json").write_text(json.dumps(stored))
     how = {"mode": "test", "save_dir": folders[1], "after": folders[0]}
     net = Translator.of(settle(how))
     assert net.unit == pytest.approx(unit)

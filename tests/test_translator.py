@@ -7,6 +7,7 @@ from conftest import ROOT
 
 import create_synthetic_dataset as synthetic
 from descargan import DISEASED, HEALTHY, compact, device
+from descargan.errors import UserError
 from descargan.models import Discriminator, Generator
 from descargan.options import Options
 from descargan.translator import Translator, averaged_flips
@@ -72,6 +73,30 @@ def test_results_of_files_are_finer_where_they_are_made_from_larger_images():
     assert np.abs(np.diff(translator(stripes).healthy)).mean() < 0.1
     translator.size = 128
     assert np.abs(np.diff(translator(stripes).healthy)).mean() > 1.9
+
+
+@pytest.mark.parametrize(
+    ("translation", "size", "taken"),
+    [
+        ("additive", 64, True),
+        ("additive", 65, True),
+        ("additive", 32, False),
+        ("additive", 64.5, False),
+        ("additive", "large", False),
+        ("image", 64, True),
+        ("image", 128, False),
+    ],
+)
+def test_a_size_that_the_networks_do_not_take_is_refused(translation, size, taken):
+    networks = Generator(1, 2, translation), Discriminator(base_filters=2, image_size=64)
+    translator = Translator(*networks)
+    if taken:
+        translator.size = size
+        assert translator.size == size
+    else:
+        with pytest.raises(UserError, match=f"is 64.*{size}"):
+            translator.size = size
+        assert translator.size == 64
 
 
 @pytest.mark.parametrize("number", [2, 12])
