@@ -14,6 +14,7 @@ import torch
 from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process, largest
 from descargan.files import write_json
+from descargan.models import check_size
 from descargan.options import RECIPES, Options, fast_to_deformation
 from descargan.training import TrainingResult, train
 
@@ -39,6 +40,7 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
     then the candidates lie in ``candidates/`` in the folder of the run, and a training that was
     stopped goes on with them. ``choice_DATASET.json`` keeps what each reached.
     """
+    check_size(2 * (options.image_size,))  # of the candidates with the paper's networks
     run = Run(options.save_dir, options.dataset)
     scores: dict[str, float] = {}
     for kind in CANDIDATES:

@@ -231,12 +231,12 @@ class Discriminator(nn.Module):
         return through_own_head(self.critics, features, classes)
 
 
-def check_size(size: Sequence[int]) -> None:
-    """Raise UserError unless both sides are positive multiples of 64."""
-    if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in size):
+def check_size(size: Sequence[int], multiple: int = SIZE_MULTIPLE) -> None:
+    """Raise UserError unless both sides are positive multiples of 64, or of what is given."""
+    if any(side < multiple or side % multiple for side in size):
         raise UserError(
             f"images of {' x '.join(map(str, size))} pixels do not fit the networks: "
-            f"both sides must be multiples of {SIZE_MULTIPLE} (see --image-size)"
+            f"both sides must be multiples of {multiple} (see --image-size)"
         )
 
 
@@ -245,6 +245,7 @@ def build_networks(options: Options) -> tuple[nn.Module, nn.Module]:
     if options.translation == "auto":
         raise UserError("--translation auto is chosen by a training: name a kind to build networks")
     if options.networks == "compact":
+        check_size(2 * (options.image_size,), compact.STRIDE)
         return (
             compact.Generator(translation=options.translation),
             compact.Discriminator(image_size=options.image_size),

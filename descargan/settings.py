@@ -8,12 +8,10 @@ from pathlib import Path
 
 from descargan.checkpoints import Run, find_run, read_weights, sizes_of
 from descargan.commands import command
-from descargan.compact import STRIDE
 from descargan.distributed import restarts
 from descargan.errors import FileError, UserError, warn
 from descargan.kinds import KINDS
 from descargan.layout import read_preparation
-from descargan.models import SIZE_MULTIPLE
 from descargan.options import (
     FIELDS,
     MODES,
@@ -64,8 +62,6 @@ def settle(typed: Mapping[str, object]) -> Options:
         raise UserError(
             "--translation auto chooses for --recipe fast and its networks: name a kind"
         )
-    if options.mode == "train" and options.networks == "compact":
-        check_side(options)
     kind = KINDS[options.dataset]
     path = Path(kind.folder) if options.dataset_path is None else options.dataset_path
     options = as_prepared(options, path)
@@ -81,19 +77,6 @@ def settle(typed: Mapping[str, object]) -> Options:
         results_dir=options.results_dir or results_folder(options),
         flip=kind.flip if options.flip is None else options.flip,
     )
-
-
-def check_side(options: Options) -> None:
-    """Raise UserError where compact networks cannot be trained on images of that size.
-
-    Where the kind of change is chosen, the paper's networks are trained too, which check theirs.
-    """
-    multiple = SIZE_MULTIPLE if options.translation == "auto" else STRIDE
-    if options.image_size % multiple:
-        raise UserError(
-            f"--image-size {options.image_size} does not fit the networks: sides must be multiples "
-            f"of {multiple}"
-        )
 
 
 def as_prepared(options: Options, path: Path) -> Options:
