@@ -221,8 +221,9 @@ class Translator:
     def translate(self, images: Tensor) -> Translations:
         """Translate images (B, 1, S, S) in [-1, 1] into healthy ones.
 
-        Where networks come after others, an image that those make healthy is theirs; of the rest
-        these translate what the discriminator of those doubts less then.
+        Where networks come after others, an image is translated by those whose result the first
+        discriminator doubts less. What it takes for healthy, before and after, stays the first's:
+        there either result is as good, but the mean of a flow's map is larger than of a layer's.
         """
         images = images.to(self.device, memory_format=torch.channels_last)
         healthy, flow = self.into(images, HEALTHY)
@@ -236,7 +237,8 @@ class Translator:
         self.first.amp = self.amp
         theirs = self.first.translate(images)
         doubts = [self.first.suspicion(x.healthy) for x in (theirs, ours)]
-        kept = (doubts[0] < 0) | (doubts[0] <= doubts[1])
+        stays = (doubts[0] < 0) & (theirs.probability <= 0.5)
+        kept = stays | (doubts[0] <= doubts[1])
         return join(theirs, ours, kept, self.unit)
 
     def suspicion(self, images: Tensor) -> Tensor:

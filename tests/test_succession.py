@@ -198,7 +198,8 @@ def test_a_test_gives_each_image_the_map_of_the_networks_that_suit_it(
     for index in range(len(dataset)):
         both = [net.translate(dataset[index][0][None]) for net in (theirs, ours)]
         doubts = [float(extreme(theirs, x.healthy)) for x in both]
-        ours_taken = doubts[0] > max(doubts[1], 0)
+        stays = doubts[0] < 0 and both[0].probability <= 0.5
+        ours_taken = doubts[0] > doubts[1] and not stays
         expected = both[ours_taken].difference[0, 0].numpy()
         label, name = dataset.paths[index].parent.name, dataset.paths[index].name
         written = np.load(next(results.rglob(f"difference_maps/*{label}*{name}")))
@@ -208,12 +209,22 @@ def test_a_test_gives_each_image_the_map_of_the_networks_that_suit_it(
 
 
 @pytest.mark.parametrize(
-    ("doubts", "moved"), [((1.0, 2.0), False), ((2.0, 1.0), True), ((-1.0, -2.0), False)]
+    ("probability", "doubts", "moved"),
+    [
+        (0.9, (1.0, 2.0), False),
+        (0.9, (2.0, 1.0), True),
+        (0.9, (-1.0, -2.0), True),
+        (0.2, (-1.0, -2.0), False),
+        (0.2, (2.0, 1.0), True),
+    ],
 )
-def test_the_second_networks_are_asked_where_the_first_fail(second, monkeypatch, doubts, moved):
-    """And taken where less doubted; ``doubts``: of what the first make, and the second."""
+def test_an_image_is_translated_by_the_networks_that_are_less_doubted(
+    second, monkeypatch, probability, doubts, moved
+):
+    """But by the first where it is taken for healthy before and after; ``doubts``: of both."""
     net, image = descargan.load(second[0]), np.random.default_rng(0).random((64, 64))
     said = iter(doubts)
+    monkeypatch.setattr(Translator, "classify", lambda *_: torch.tensor([probability]))
     monkeypatch.setattr(Translator, "suspicion", lambda *_: torch.tensor([next(said)]))
     found, alone = net(image), net.first(image)
     assert found.flow.any() == moved
