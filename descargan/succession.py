@@ -2,8 +2,9 @@
 
 One kind of change suits one disease. What the first networks do not make healthy is another one,
 or the same where they miss it, as their discriminator says: no labels are needed. The second
-networks learn from all healthy images and from those alone. In tests and predictions they translate
-the images of which the first discriminator doubts less what they make: see ``Translator.translate``.
+networks learn from all healthy images and from those alone. In tests and predictions they
+translate the images where the first discriminator doubts their result less: see
+``Translator.translate``.
 """
 
 import torch
