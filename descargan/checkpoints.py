@@ -62,7 +62,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises UserError where the file is missing, broken, foreign or of other networks, as far as the
     tensors or the options stored beside them tell; ``module`` is unchanged then.
     """
-    state = read_weights(path)
+    fill(module, read_weights(path), path)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights that were read from ``path`` into ``module``. Raises UserError as above."""
     refuse_other_options(module, path)
     own = module.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

@@ -47,19 +47,15 @@ def deform(images: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def upsample(drawn: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, C, h, w) to (B, C, H, W), bilinearly."""
+    """Maps (B, C, h, w) to (B, C, H, W), bilinearly; those of that size as they are."""
+    if drawn.shape[-2:] == size:
+        return drawn
     return F.interpolate(drawn, size=size, mode="bilinear", align_corners=False)
 
 
 def add(images: Tensor, drawn: Tensor) -> Tensor:
     """Images and the change that is drawn."""
-    return images + at_size_of(images, drawn)
-
-
-def at_size_of(images: Tensor, drawn: Tensor) -> Tensor:
-    """Maps (B, C, h, w) at the size of images (B, C, H, W)."""
-    size = images.shape[-2:]
-    return drawn if drawn.shape[-2:] == size else upsample(drawn, size)
+    return images + upsample(drawn, images.shape[-2:])
 
 
 def lift_layer(images: Tensor, drawn: Tensor) -> Tensor:
@@ -68,7 +64,7 @@ def lift_layer(images: Tensor, drawn: Tensor) -> Tensor:
     A half-transparent layer over an image hides what is under it as it adds brightness. Taken off,
     what shines through gets its contrast back, by one map, so that it is learnt soon.
     """
-    return images - at_size_of(images, drawn) * (ABOVE - images)
+    return images - upsample(drawn, images.shape[-2:]) * (ABOVE - images)
 
 
 def bounded_flow(drawn: Tensor) -> Tensor:
@@ -135,6 +131,7 @@ DEFORMATION = MapKind(
     amount=lambda images, drawn: displacement(drawn),
 )
 
+
 MAP_KINDS = {
     "image": MapKind(lambda images, drawn: drawn, changes_input=False),  # the paper's
     "additive": MapKind(
@@ -157,3 +154,11 @@ MAP_KINDS = {
         amount=amount_of_both,
     ),
 }
+
+
+def suits(kind: MapKind, size: int, trained: int) -> bool:
+    """Whether images of ``size`` can be translated by networks of a kind ``trained`` on others.
+
+    Larger ones can where a change of the input is drawn, which is made at their size.
+    """
+    return size == trained or (size > trained and kind.changes_input)

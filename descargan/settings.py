@@ -12,6 +12,7 @@ from descargan.distributed import restarts
 from descargan.errors import FileError, UserError, warn
 from descargan.kinds import KINDS
 from descargan.layout import read_preparation
+from descargan.maps import MAP_KINDS, suits
 from descargan.options import (
     FIELDS,
     MODES,
@@ -156,15 +157,13 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
         )
     inherited = {name: saved[name] for name in flagged("inherited") if name in saved}
     inherited |= sizes_of(generator, discriminator)
-    size, translation = inherited["image_size"], inherited.get("translation", "image")
-    typed_size = typed.get("image_size", size)
-    if typed_size < size or (typed_size > size and translation == "image"):
-        mend = "type a larger one, or train others on smaller"
-        if translation == "image":
-            mend = f"train others on {'larger' if typed_size > size else 'smaller'}"
+    size = inherited["image_size"]
+    kind = MAP_KINDS.get(inherited.get("translation"), MAP_KINDS["image"])
+    if not suits(kind, typed.get("image_size", size), size):
+        more = " or more" if kind.changes_input else ""
         raise UserError(
-            f"the networks in {run.folder} are for images of {size} x {size}: leave --image-size "
-            f"out, or {mend} ones"
+            f"the networks in {run.folder} are for images of {size} x {size}{more}: leave "
+            "--image-size out, or train others on images of that size"
         )
     inherited |= {"save_dir": run.folder, "dataset": run.dataset}
     return replace(options, **{k: v for k, v in inherited.items() if k not in typed})

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from descargan import DISEASED, HEALTHY
-from descargan.checkpoints import Run, load_weights, read_weights, sizes_of
+from descargan.checkpoints import Run, fill, read_weights, sizes_of
 from descargan.data import ImageDataset, load
 from descargan.device import autocast, choose_device
 from descargan.errors import UserError, warn
@@ -22,7 +22,7 @@ from descargan.images import unfit
 from descargan.layers import evaluating
 from descargan.layout import find_files
 from descargan.likeness import Likeness, read_likeness
-from descargan.maps import upsample
+from descargan.maps import suits, upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
 from descargan.reading import Reading, read_level, reading_of
@@ -129,10 +129,11 @@ class Translator:
         device = choose_device(options.device, options.amp)
         run = Run(options.save_dir, options.dataset)
         files = run.weights(options.weights)
-        own = replace(options, **sizes_of(*map(read_weights, files)))
+        weights = [read_weights(file) for file in files]
+        own = replace(options, **sizes_of(*weights))
         networks = build_networks(own)
-        for network, file in zip(networks, files, strict=True):
-            load_weights(network, file)
+        for network, state, file in zip(networks, weights, files, strict=True):
+            fill(network, state, file)
             network.eval()
         how = Preprocessing(options.scaling, options.axis, options.slices)
         translator = cls(*networks, device, averaged_flips(options), how)
@@ -156,13 +157,13 @@ class Translator:
                 f"{options.save_dir} were trained: restore them, or train these anew"
             )
         self.first, self.likeness = first, first.likeness  # to all images, not to the rest alone
-        ours = read_level(runs[0].reading, options.weights)
-        theirs = read_level(runs[1].reading, "last")
-        if ours and theirs:
-            self.unit = theirs / ours
-        ours, theirs = self.reading.threshold, first.reading.threshold
-        if options.threshold is None and ours is not None:
-            threshold = max(self.unit * ours, theirs or 0.0)
+        level = read_level(runs[0].reading, options.weights)
+        level_of_first = read_level(runs[1].reading, "last")
+        if level and level_of_first:
+            self.unit = level_of_first / level
+        threshold = self.reading.threshold
+        if options.threshold is None and threshold is not None:
+            threshold = max(self.unit * threshold, first.reading.threshold or 0.0)
             self.reading = self.reading._replace(threshold=threshold)
 
     @classmethod
@@ -206,9 +207,9 @@ class Translator:
 
     @size.setter
     def size(self, size: int) -> None:
-        larger = self.generator.kind.changes_input
-        if not isinstance(size, int) or size < self.side or (size > self.side and not larger):
-            more = " or more" if larger else ""
+        kind = self.generator.kind
+        if not isinstance(size, int) or not suits(kind, size, self.side):
+            more = " or more" if kind.changes_input else ""
             raise UserError(f"the size of images for these networks is {self.side}{more}: {size!r}")
         self._size = size
 
