@@ -23,19 +23,24 @@ MANY = 1 / 3  # of the diseased validation images that networks do not make heal
 
 
 def load(
-    folder: str | Path, weights: str = "last", device: str = "auto", dataset: str | None = None
+    folder: str | Path,
+    weights: str = "last",
+    device: str = "auto",
+    dataset: str | None = None,
+    after: str | Path | None = None,
 ) -> Translator:
     """The trained networks of a run.
 
     ``folder``: the ``save_dir`` of the run; ``weights``: its "last" or its "best"; ``dataset``: the
-    kind of data, where the folder holds runs of several. Raises UserError, a ValueError, where
-    there are none or they are damaged.
+    kind of data, where the folder holds runs of several; ``after``: where the run is now that it
+    comes after, if that has moved. Raises UserError, a ValueError, where there are none or they are
+    damaged.
 
     >>> net = load("save_nets/pretrained")
     >>> result = net(array)                     # (H, W), or (B, H, W), of any size and range
     >>> for path, result in net.predict("new-images"): ...
     """
-    return Translator.load(folder, weights, device, dataset)
+    return Translator.load(folder, weights, device, dataset, after)
 
 
 def train(**options: object) -> TrainingResult:

@@ -27,7 +27,7 @@ from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options
 from descargan.reading import Reading, read_level, reading_of
 from descargan.score_maps import read
-from descargan.settings import settle
+from descargan.settings import saved_options, settle
 from descargan.sources import (
     PLAIN,
     Picture,
@@ -114,14 +114,17 @@ class Translator:
         weights: str = "last",
         device: str = "auto",
         dataset: str | None = None,
+        after: str | Path | None = None,
     ) -> "Translator":
         """The networks of the run in a folder: its "last" weights or its "best".
 
-        ``dataset``: the kind of data, where the folder holds runs of several. Raises UserError
-        where there are none, or they are damaged.
+        ``dataset``: the kind of data, where the folder holds runs of several; ``after``: where the
+        run is now that it comes after, if that has moved. Raises UserError where there are none,
+        or they are damaged.
         """
         settings = {"mode": "test", "save_dir": Path(folder), "weights": weights, "device": device}
-        return cls.of(settle(settings if dataset is None else {**settings, "dataset": dataset}))
+        named = {"dataset": dataset, "after": after and Path(after)}
+        return cls.of(settle(settings | {k: v for k, v in named.items() if v is not None}))
 
     @classmethod
     def of(cls, options: Options) -> "Translator":
@@ -179,6 +182,9 @@ class Translator:
                 "name the folder where the run is now that comes first"
             )
         how = {"mode": "test", "save_dir": folder, "dataset": options.dataset}
+        trained = saved_options(Run(options.save_dir, options.dataset))
+        if options.average_flips != trained.get("average_flips", options.average_flips):
+            how["average_flips"] = options.average_flips  # typed, so for both
         settled = settle({**how, "device": options.device, "amp": options.amp})
         if settled.networks != "compact":
             raise UserError(

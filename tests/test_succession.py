@@ -257,6 +257,17 @@ def test_first_networks_that_have_moved_are_named_anew(second, first, synthetic,
     common += ["--save-dir", folder, "--results-dir", tmp_path / "results"]
     assert_refused(program("main.py", *common), f"--after {tmp_path / 'gone'} holds no networks")
     succeed("main.py", *common, "--after", first)
+    with pytest.raises(UserError, match="holds no networks"):
+        descargan.load(folder)
+    assert descargan.load(folder, after=first).first is not None
+
+
+@pytest.mark.parametrize("typed", [{}, {"average_flips": False}])
+def test_both_networks_average_flips_or_neither_where_that_is_typed(second, typed):
+    options = settle({"mode": "test", "save_dir": second[0], **typed})
+    translator = Translator.of(options)
+    once = [len(x.flips) == 1 for x in (translator, translator.first)]
+    assert once == [bool(typed)] * 2
 
 
 @pytest.mark.parametrize(("healthy", "said"), [(2, True), (3, False)])
