@@ -9,12 +9,12 @@ from descargan.data import ImageDataset, evenly_spread
 from descargan.device import autocast
 from descargan.layers import evaluating
 from descargan.reading import DIFFUSION, Reading, are_too_few, count_values, describe_maps
-from descargan.score_maps import choose_sign, read, show_through, strengths
+from descargan.score_maps import choose_sign, cover_up, read, step, strengths
 from descargan.translator import Translator
 
-# Of a layer, from one that is plainly added to one that is darker than the brightest pixels; and
-# how many diseased images it is chosen by, at most.
-COVERS = (0.0, 0.5, 1.0, 1.25, 1.5)
+# Of a layer, from one that is plainly added to one of brightness 0.5, where images are in [-1, 1];
+# and how many diseased images it is chosen by, at most.
+COVERS = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0)
 JUDGED = 50
 
 
@@ -64,7 +64,8 @@ def validate(
         "kappa": metrics.kappa(labels, predicted),
         "mse_healthy": float(np.mean(identity)),
     }
-    result |= describe_maps(of_healthy, of_diseased, labels, torch.cat(scores).numpy())
+    in_unit = translator.reading.in_unit
+    result |= describe_maps(of_healthy, of_diseased, labels, torch.cat(scores).numpy(), in_unit)
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
     for name in located[0] if located else ():
@@ -85,7 +86,7 @@ def reading_of_disease(translator: Translator, dataset: ImageDataset, batch_size
     if not sign:
         return reading
     cover = cover_of_disease(translator, reading, dataset, batch_size, diseased)
-    return reading._replace(cover=cover)
+    return reading.covering(cover)
 
 
 def sign_of_disease(
@@ -123,24 +124,22 @@ def cover_of_disease(
     """The cover of those in COVERS whose layers, taken off diseased images, leave healthy ones.
 
     As classifier and critics of a compact discriminator say; ``reading`` is how else the maps are
-    read, ``diseased`` the indices of images, of which JUDGED are looked at.
+    read, ``diseased`` the indices of images, of which JUDGED are looked at. The layers are as
+    strong as what is drawn in their place alone: all of it would darken what is dark too much for
+    the discriminator.
     """
     diseased = diseased[:: -(-len(diseased) // JUDGED)]
     doubts = dict.fromkeys(COVERS, 0.0)
     for batch, _, _ in translator.translate_split(dataset, batch_size, chosen=diseased):
-        plain, probability = reading._replace(cover=0.0), batch.probability[:, None]
-        added = plain.score_map(batch.difference, batch.images, probability)
         drawn = read(batch.difference, reading.sign)
+        added, covering = (
+            step(reading.covering(cover).layers(drawn, batch.images)) for cover in (0.0, 1.0)
+        )
         for cover in COVERS:
-            layers = fit(added * show_through(batch.images, reading.sign * cover), drawn)
+            region = covering if cover else added
+            layers = cover_up(region, region * drawn, reading.sign * batch.images, cover)
             doubts[cover] += doubt(translator, batch.images - reading.sign * layers) * len(layers)
     return min(COVERS, key=doubts.__getitem__)
-
-
-def fit(scores: Tensor, drawn: Tensor) -> Tensor:
-    """Maps (B, 1, H, W), each by the factor that brings it nearest to what is ``drawn``."""
-    factors = (scores * drawn).sum(dim=(1, 2, 3)) / scores.square().sum(dim=(1, 2, 3)).clamp(1e-12)
-    return factors.view(-1, 1, 1, 1) * scores
 
 
 @torch.inference_mode()

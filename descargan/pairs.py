@@ -10,7 +10,7 @@ from descargan import metrics, resampling
 from descargan.errors import FileError, warn
 from descargan.files import read_json, read_table
 from descargan.names import printable
-from descargan.reading import Reading
+from descargan.reading import Reading, is_earlier
 from descargan.scores import OVERALL, PER_IMAGE, Row
 
 TABLE = "metrics.csv"
@@ -41,7 +41,7 @@ def warn_of_reading(results: Path, ours: Reading, image_size: int) -> None:
         )
     diffusion, cover = said.get("diffusion_of_score_map", 0.0), said.get("cover_of_score_map")
     theirs = describe(diffusion, cover)
-    if diffusion and "cover_of_score_map" not in said:
+    if is_earlier(said, "diffusion_of_score_map", "cover_of_score_map", "score_map_in_unit"):
         theirs = "by an earlier version"
     if theirs != describe(ours.diffusion, ours.cover):
         warn(

@@ -2,7 +2,8 @@
 
 No pixel labels are needed. What the maps of diseased validation images have more of than those of
 healthy ones, brighter pixels or darker or both, is the score map. Of healthy images nearly all
-pixels of it lie below the threshold. Where the anomaly score does not tell the validation images'
+pixels of it lie below the threshold, which is no less than half of what it shows of diseased ones
+where it is in the unit of the images. Where the anomaly score does not tell the validation images'
 classes apart, nothing was found, and no value is one; of too few images nothing is said either way.
 All stand beside the weights, for the last and for the best.
 """
@@ -12,17 +13,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from descargan import metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
 from descargan.options import Options
-from descargan.score_maps import Map, diffuse, fill, layer, read, show_through
+from descargan.score_maps import Map, cover_up, diffuse, fill, layer, read, step, weigh
 
 DIFFUSION = 0.04  # of score maps of brightness, as a share of the side
+ALIKE = 0.07  # among pixels of images in [-1, 1] that differ by less
+# Likewise under a layer that covers, where what shines through is mottled.
+THROUGH = 0.03
+MOTTLED = 0.12
 RANGE = 2.0  # of an image in [-1, 1]
 QUANTILE = 0.995  # of the score map, over all pixels of healthy images
 LEAST = 0.05 * RANGE
+HALF = 0.5  # of the level: where a change, drawn a little wider, is taken to end
 FEWEST = 10  # validation images of a class that a verdict, and a sign, are drawn from
 EDGES = np.linspace(0, RANGE, 2001)
 NUMBERS = ("threshold", "level", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
@@ -35,9 +43,9 @@ class Reading(NamedTuple):
     ``sign`` 1: the brighter part of the difference map is the score map, -1: the darker, 0: both.
     By ``diffusion``, a share of the side, it is blurred among what is alike in the image, so that
     it ends at the outlines of tissue, and filled (:func:`diffuse`, :func:`fill`). With a ``cover``
-    that is done to the layer that it is of, and what that hides is counted (:func:`layer`,
-    :func:`show_through`). Without diffusion nothing of this is done; the difference map is never
-    changed.
+    that is done to the layer that it is of (:func:`layer`); above 0 the score map is what such a
+    layer changes (:func:`cover_up`). Without diffusion nothing of this is done; the difference map
+    is never changed.
     """
 
     threshold: float | None
@@ -60,7 +68,13 @@ class Reading(NamedTuple):
             "sign_of_disease": self.sign,
             "diffusion_of_score_map": self.diffusion,
             "cover_of_score_map": self.cover,
+            "score_map_in_unit": self.in_unit,
         }
+
+    @property
+    def in_unit(self) -> bool:
+        """Whether score maps are differences in the unit of the images, not filled layers."""
+        return not self.diffusion or bool(self.cover)
 
     def anomaly_score(self, difference: Map) -> Map:
         """Means (...) of what speaks for disease in difference maps (..., H, W)."""
@@ -75,10 +89,25 @@ class Reading(NamedTuple):
         scores = read(difference, self.sign)
         if not self.diffusion:
             return scores
+        if isinstance(difference, np.ndarray):
+            tensors = [torch.as_tensor(x) for x in (difference, image, probability)]
+            return self.score_map(*tensors).numpy()
         if self.cover is None:
-            return fill(diffuse(scores, image, self.diffusion), probability)
-        layers = diffuse(layer(scores, image), image, self.diffusion)
-        return fill(layers, probability) * show_through(image, self.sign * self.cover)
+            return fill(diffuse(scores, image, self.diffusion, ALIKE), probability)
+        layers = self.layers(scores, image)
+        if not self.cover:
+            return fill(layers, probability)
+        change = cover_up(step(layers), scores, self.sign * image, self.cover)
+        return weigh(change, probability)
+
+    def layers(self, scores: Tensor, images: Tensor) -> Tensor:
+        """The layers (..., H, W) that scores are of, blurred among what is alike in the images."""
+        alike = MOTTLED if self.cover else ALIKE
+        return diffuse(layer(scores, images), images, self.diffusion, alike)
+
+    def covering(self, cover: float) -> "Reading":
+        """The same for layers of a cover, which are blurred by what shines through them."""
+        return self._replace(cover=cover, diffusion=THROUGH if cover else DIFFUSION)
 
     def mask(self, score_map: np.ndarray) -> np.ndarray | None:
         """Where a score map is over the threshold; None without a threshold."""
@@ -112,18 +141,22 @@ def describe_maps(
     of_diseased: np.ndarray,
     labels: Sequence[int],
     scores: Sequence[float],
+    in_unit: bool,
 ) -> dict[str, float]:
     """The numbers that a reading depends on, of the validation split.
 
     Counts of the pixels of healthy and of diseased images, as :func:`count_values` says;
-    ``labels``, ``scores``: class and anomaly score of each image.
+    ``labels``, ``scores``: class and anomaly score of each image; ``in_unit``: see Reading.
     Of fewer than FEWEST images of a class the interval is NaN: one that they span is none.
     """
     labels = np.asarray(labels)
     found = metrics.with_interval(metrics.auroc, labels, np.asarray(scores), samples=SAMPLES)
     if are_too_few(labels):
         found |= {"low": np.nan, "high": np.nan}
-    numbers = healthy_threshold(of_healthy), level_of(of_diseased)
+    threshold, level = healthy_threshold(of_healthy), level_of(of_diseased)
+    if in_unit:  # what is filled is a step at half of its largest value as it is
+        threshold = float(np.fmax(threshold, HALF * level))
+    numbers = threshold, level
     interval = (found[key] for key in ("value", "low", "high"))
     return dict(zip(NUMBERS, (*numbers, *interval), strict=True))
 
@@ -139,7 +172,7 @@ def keep_reading(path: Path, which: str, values: dict[str, float], reading: Read
     ``which``: "last" or "best" weights.
     """
     known = read_json(path)
-    how = {"sign": reading.sign, "diffusion": reading.diffusion, "cover": reading.cover}
+    how = {name: getattr(reading, name) for name in ("sign", "diffusion", "cover", "in_unit")}
     known[which] = {**{name: values[name] for name in NUMBERS}, **how}
     write_json(path, without_nan(known))
 
@@ -150,6 +183,16 @@ def reading_of(options: Options) -> Reading:
     if options.threshold is not None:
         return reading._replace(threshold=options.threshold, reason="")
     return reading
+
+
+def is_earlier(said: dict, diffusion: str, cover: str, in_unit: str) -> bool:
+    """Whether score maps were made as an earlier version did, by the names of what is said of them.
+
+    Those of a diffusion were not weighed by a cover then, or by another law of it.
+    """
+    if not said.get(diffusion):
+        return False
+    return cover not in said or bool(said[cover] and in_unit not in said)
 
 
 def read_level(path: Path, which: str) -> float | None:
@@ -168,7 +211,7 @@ def read_reading(path: Path, which: str) -> Reading:
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
     how = {"sign": stored.get("sign", 0), "diffusion": stored.get("diffusion", 0.0)}
     how["cover"] = stored.get("cover")
-    if stored.get("smoothing") or (how["diffusion"] and "cover" not in stored):
+    if stored.get("smoothing") or is_earlier(stored, "diffusion", "cover", "in_unit"):
         return Reading(
             None,
             "the threshold that is stored is one of an earlier version, which read difference maps "

@@ -18,10 +18,11 @@ AGREED = 0.75
 # standard deviation along an axis.
 NEAR = np.exp(-np.add.outer(*2 * [np.square([-1, 0, 1])]) / (2 * 0.7**2)).ravel().tolist()
 REACH = 0.647
-ALIKE = 0.07  # how far apart pixels of an image in [-1, 1] are that are hardly one tissue
 COARSEST = 64  # pixels a side, at which neighbours are next to each other
 MIXING = 4  # rounds at each smaller distance
 STEEPNESS = 4.0  # of the step that a layer rises by, at half of its largest value
+STRONGEST = 20.0  # of a layer that covers: all but opaque
+ROUNDS = 8  # in which its strength is found
 
 
 def read(difference: Map, sign: int) -> Map:
@@ -32,19 +33,18 @@ def read(difference: Map, sign: int) -> Map:
     return (sign * difference).clip(0) if sign else abs(difference)
 
 
-def diffuse(scores: Map, images: Map, share: float) -> Map:
-    """Score maps (..., H, W), tensor or array, blurred among what is alike in their images.
+def diffuse(scores: Tensor, images: Tensor, share: float, alike: float) -> Tensor:
+    """Score maps (..., H, W), blurred among what is alike in their images.
 
     These are of the same shape, or one image (H, W) for all.
 
     By a ``share`` of the larger side, the standard deviation where all is of one brightness;
+    ``alike``: how far apart pixels of an image in [-1, 1] are that are hardly one tissue. So
     nothing goes over an edge of the image, so that what was drawn a little beside an outline, or
     with holes, fills it. Rounds of joint bilateral means (Petschnigg et al. 2004) of each pixel and
     the eight around it. In larger images these are far apart first, then nearer and nearer, so that
     it takes no more rounds.
     """
-    if isinstance(scores, np.ndarray):
-        return diffuse(torch.from_numpy(scores), torch.from_numpy(images), share).numpy()
     shape, side = scores.shape, max(scores.shape[-2:])
     scores, images = (x.reshape(-1, 1, *shape[-2:]) for x in (scores, images))
     away = 2 ** max(0, int(math.log2(side / COARSEST)))
@@ -52,7 +52,7 @@ def diffuse(scores: Map, images: Map, share: float) -> Map:
     while away:
         unlike = neighbours(images, away) - images
         weights = images.new_tensor(NEAR).view(9, 1, 1, 1, 1)
-        weights = weights * torch.exp(-unlike.square() / (2 * ALIKE**2))
+        weights = weights * torch.exp(-unlike.square() / (2 * alike**2))
         weights /= weights.sum(dim=0)
         for _ in range(rounds):
             scores = (weights * neighbours(scores, away)).sum(dim=0)
@@ -71,7 +71,7 @@ def neighbours(images: Tensor, away: int) -> Tensor:
     return torch.stack([padded[..., y : y + height, x : x + width] for y, x in starts])
 
 
-def layer(scores: Map, images: Map) -> Map:
+def layer(scores: Tensor, images: Tensor) -> Tensor:
     """How much of a layer of brightness ABOVE score maps (..., H, W) are, as a generator draws it.
 
     ``images``: of the same shape, or one (H, W) for all.
@@ -79,32 +79,54 @@ def layer(scores: Map, images: Map) -> Map:
     return scores / (ABOVE - images)
 
 
-def fill(layers: Map, probability: Map | float) -> Map:
-    """Layers (..., H, W), tensor or array, nearly flat, such that one threshold suits all images.
+def step(layers: Tensor) -> Tensor:
+    """Where layers (..., H, W) lie, from 0 to 1: a step at half of each one's largest value.
 
     A lesion is drawn as a blob that is strongest in the middle, but has one strength, and ends at
-    an outline: a step is made of it, at half of its own largest value. That counts by its fourth
-    root, so that a threshold of strong lesions does not miss faint ones. And it is multiplied by
-    the ``probability`` of disease (...), so that what is left in an image that the classifier takes
-    for healthy counts less; NaN stands for 1.
+    an outline.
     """
-    if isinstance(layers, np.ndarray):
-        return fill(torch.from_numpy(layers), probability).numpy()
-    largest = layers.amax(dim=(-2, -1), keepdim=True)
     half = STEEPNESS / 2
-    step = torch.tanh(STEEPNESS * layers / largest.clamp(min=1e-12) - half) / math.tanh(half)
-    certain = torch.as_tensor(probability).to(layers).nan_to_num(1.0)[..., None, None]
-    return certain * largest**0.25 * (1 + step).clamp(min=0) / 2
+    shares = layers / layers.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+    return (1 + torch.tanh(STEEPNESS * shares - half) / math.tanh(half)).clamp(min=0) / 2
 
 
-def show_through(images: Map, cover: float) -> Map:
-    """How much a layer that covers changes the pixels of images (..., H, W), 1 the darkest.
+def fill(layers: Tensor, probability: Tensor | float) -> Tensor:
+    """Layers (..., H, W), nearly flat, such that one threshold suits all images.
 
-    One of brightness ``1 / cover`` changes nothing that is as bright as itself; of 0, which is
-    plainly added, all alike. A negative ``cover`` is that of a dark layer, which changes nothing
-    that is as dark.
+    Where each lies (:func:`step`), times the fourth root of its largest value, so that a threshold
+    of strong lesions does not miss faint ones. And times the ``probability`` of disease (...), so
+    that what is left in an image that the classifier takes for healthy counts less; NaN stands
+    for 1.
     """
-    return (1 - cover * images).clip(0) / (1 + abs(cover))
+    largest = layers.amax(dim=(-2, -1), keepdim=True)
+    return weigh(largest**0.25 * step(layers), probability)
+
+
+def weigh(scores: Tensor, probability: Tensor | float) -> Tensor:
+    """Score maps (..., H, W) times the probability of disease (...); NaN stands for 1."""
+    return torch.as_tensor(probability).to(scores).nan_to_num(1.0)[..., None, None] * scores
+
+
+def cover_up(region: Tensor, drawn: Tensor, images: Tensor, cover: float) -> Tensor:
+    """How much a half-transparent layer of one brightness changes the region (..., H, W) it covers.
+
+    A layer of brightness b = 1 / ``cover`` makes of a healthy pixel h what is seen, x = a b +
+    (1 - a) h, so it changes it by x - h = k (b - x), k = a / (1 - a): the darker it is, the more,
+    but by no more than x + 1, as no pixel of ``images`` is darker than -1. With 0 it is plainly
+    added. Of each image its k, at most STRONGEST, is such that in all as much is changed as was
+    ``drawn``, which knows how much better than where: by Newton's rounds, which come to it from
+    below, as the sum of the changes grows ever more slowly with k.
+    """
+    under, room = (1 - cover * images).clamp(min=0), (1 + images).clamp(min=0)
+    wanted = drawn.sum(dim=(-2, -1), keepdim=True)
+    strength = torch.zeros_like(wanted)
+    for _ in range(ROUNDS):
+        change = region * torch.minimum(strength * under, room)
+        rising = region * under * (strength * under < room)
+        lacking = wanted - change.sum(dim=(-2, -1), keepdim=True)
+        strength = strength + lacking / rising.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
+        strength = strength.clamp(0, STRONGEST)
+    return region * torch.minimum(strength * under, room)
 
 
 def strengths(differences: Tensor) -> Tensor:

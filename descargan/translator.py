@@ -149,9 +149,9 @@ class Translator:
     def come_after(self, first: "Translator", options: Options) -> None:
         """Join the networks that come first.
 
-        Score maps are in the unit of theirs: by the levels of both, see ``reading.level_of``. What
-        is over the threshold of both runs is found, or over ``options.threshold``; nothing is where
-        this run has none.
+        Score maps are in the unit of theirs: by the levels of both, see ``reading.level_of``, where
+        not both are in that of the images. What is over the threshold of both runs is found, or
+        over ``options.threshold``; nothing is where this run has none.
         """
         runs = Run(options.save_dir, options.dataset), Run(options.after, options.dataset)
         if runs[0].read_description().get("first_weights") not in (None, runs[1].digest()):
@@ -162,7 +162,8 @@ class Translator:
         self.first, self.likeness = first, first.likeness  # to all images, not to the rest alone
         level = read_level(runs[0].reading, options.weights)
         level_of_first = read_level(runs[1].reading, "last")
-        if level and level_of_first:
+        both_in_unit = self.reading.in_unit and first.reading.in_unit
+        if level and level_of_first and not both_in_unit:
             self.unit = level_of_first / level
         threshold = self.reading.threshold
         if options.threshold is None and threshold is not None:

@@ -156,7 +156,12 @@ def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
 @pytest.mark.parametrize(
     ("cover", "warning"),
     [
-        ({"cover_of_score_map": 0.5}, "by a diffusion of 0.04 and a cover of 0.5, those of this"),
+        (
+            {"cover_of_score_map": 0.5, "score_map_in_unit": True},
+            "by a diffusion of 0.04 and a cover of 0.5, those of this",
+        ),
+        ({"cover_of_score_map": 0.5}, "read by an earlier version"),
+        ({"cover_of_score_map": 0.0}, "by a diffusion of 0.04 and a cover of 0, those of this"),
         ({"cover_of_score_map": None}, "by a diffusion of 0.04 and no cover, those of this"),
         ({}, "read by an earlier version, those of this test by a diffusion of 0 and no cover"),
         ({"image_size": 128}, "a test at --image-size 128, this one at 64"),
@@ -168,7 +173,7 @@ def test_maps_that_are_read_otherwise_are_not_compared_in_silence(
     score(outlined, maps_of(tmp_path / "a", WORSE), tmp_path / "worse")
     file = tmp_path / "worse" / "metrics.json"
     said = json.loads(file.read_text())
-    del said["cover_of_score_map"]
+    del said["cover_of_score_map"], said["score_map_in_unit"]
     file.write_text(json.dumps({**said, "diffusion_of_score_map": 0.04, **cover}))
     more = ["--against", tmp_path / "worse", "--results-dir", tmp_path / "best"]
     result = succeed(*arguments(outlined, maps_of(tmp_path / "b", BEST), *more))

@@ -46,7 +46,8 @@ def test_the_level_is_what_maps_show_where_they_show_something():
 
 def test_maps_that_show_nothing_have_no_level(tmp_path):
     nothing = count_values(np.zeros((8, 8)))
-    found = describe_maps(nothing, nothing, [0] * 10 + [1] * 10, [0.0] * 20)
+    found = describe_maps(nothing, nothing, [0] * 10 + [1] * 10, [0.0] * 20, in_unit=True)
+    assert found["threshold"] == pytest.approx(0.1)
     keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
     assert read_level(tmp_path / "reading.json", "last") is None
     assert read_level(tmp_path / "none.json", "last") is None
@@ -54,7 +55,35 @@ def test_maps_that_show_nothing_have_no_level(tmp_path):
 
 def values(scores):
     counts = count_values(np.full((8, 8), 0.3))
-    return describe_maps(counts, counts, [0] * 10 + [1] * 10, scores)
+    return describe_maps(counts, counts, [0] * 10 + [1] * 10, scores, in_unit=True)
+
+
+@pytest.mark.parametrize(("in_unit", "threshold"), [(True, 0.4), (False, 0.2)])
+def test_a_change_in_the_unit_of_images_ends_at_half_of_what_diseased_ones_show(in_unit, threshold):
+    """What is filled ends there as it is."""
+    of_healthy, of_diseased = (count_values(np.full((8, 8), x)) for x in (0.2, 0.8))
+    found = describe_maps(of_healthy, of_diseased, [0] * 10 + [1] * 10, [0.1] * 20, in_unit)
+    assert found["threshold"] == pytest.approx(threshold, abs=2e-3)
+
+
+def test_where_healthy_images_show_more_than_that_it_is_theirs():
+    counts = count_values(np.full((8, 8), 0.3))
+    found = describe_maps(counts, counts, [0] * 10 + [1] * 10, [0.1] * 20, in_unit=True)
+    assert found["threshold"] == pytest.approx(0.3, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("reading", "in_unit"),
+    [
+        (Reading(None), True),
+        (Reading(None, sign=1, diffusion=0.04), False),
+        (Reading(None, sign=1, diffusion=0.04, cover=0.0), False),
+        (Reading(None, sign=1, diffusion=0.04, cover=0.5), True),
+    ],
+)
+def test_filled_maps_alone_are_in_no_unit(reading, in_unit):
+    assert reading.in_unit == in_unit
+    assert reading.about["score_map_in_unit"] == in_unit
 
 
 def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path):
@@ -79,7 +108,7 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     """However well they are told apart: an interval that one pair spans is none."""
     labels, scores = [0] * counts[0] + [1] * counts[1], [0.1] * counts[0] + [0.2] * counts[1]
     of_maps = count_values(np.full((8, 8), 0.3))
-    found = describe_maps(of_maps, of_maps, labels, scores)
+    found = describe_maps(of_maps, of_maps, labels, scores, in_unit=True)
     keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
     stored = json.loads((tmp_path / "reading.json").read_text())["last"]
     assert stored["auroc_anomaly"] == 1
@@ -89,7 +118,9 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     assert reason.startswith("too few validation images to judge")
 
 
-@pytest.mark.parametrize("how", [{"smoothing": 0.01}, {"diffusion": 0.04}])
+@pytest.mark.parametrize(
+    "how", [{"smoothing": 0.01}, {"diffusion": 0.04}, {"diffusion": 0.04, "cover": 1.25}]
+)
 def test_a_threshold_of_maps_that_were_read_otherwise_is_none(how, tmp_path):
     stored = {"threshold": 0.1, "sign": 1, **how, **dict.fromkeys(NUMBERS[1:], 0.9)}
     (tmp_path / "reading.json").write_text(json.dumps({"last": stored}))
@@ -97,6 +128,15 @@ def test_a_threshold_of_maps_that_were_read_otherwise_is_none(how, tmp_path):
     assert threshold is None
     assert "an earlier version" in reason
     assert read == [1, DIFFUSION, None]
+
+
+@pytest.mark.parametrize(
+    "how", [{"diffusion": 0.0, "cover": None}, {"diffusion": 0.04, "cover": 0.0}]
+)
+def test_one_of_maps_that_are_read_as_before_stays(how, tmp_path):
+    stored = {"threshold": 0.1, "sign": 1, **how, **dict.fromkeys(NUMBERS[1:], 0.9)}
+    (tmp_path / "reading.json").write_text(json.dumps({"last": stored}))
+    assert read_reading(tmp_path / "reading.json", "last") == Reading(0.1, sign=1, **how)
 
 
 def test_how_maps_are_read_is_stored(tmp_path):

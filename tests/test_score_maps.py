@@ -53,7 +53,7 @@ def test_a_map_is_read_alike_as_a_tensor_and_as_an_array(cover):
 def test_what_is_of_one_brightness_is_blurred_by_a_share_of_the_side(side):
     point = torch.zeros(side // 2 + 1, side)
     point[side // 4, side // 2] = 1
-    blurred = score_maps.diffuse(point, torch.zeros_like(point), 0.04)
+    blurred = score_maps.diffuse(point, torch.zeros_like(point), 0.04, 0.07)
     assert blurred.sum() == pytest.approx(1, abs=1e-3)
     for x in (torch.arange(side) - side // 2, torch.arange(side // 2 + 1)[:, None] - side // 4):
         assert (blurred * x**2).sum().sqrt() == pytest.approx(0.04 * side, rel=0.15)
@@ -64,7 +64,7 @@ def test_nothing_is_blurred_over_an_edge_of_the_image(side):
     x = torch.arange(side).expand(side, side)
     image = torch.where(x < side // 2, -0.2, 0.2)
     scores = torch.where(x < side // 2, 0.0, 2 * torch.rand(side, side))
-    blurred = score_maps.diffuse(scores, image, 0.04)
+    blurred = score_maps.diffuse(scores, image, 0.04, 0.07)
     assert blurred[:, : side // 2].max() < 1e-3
     assert blurred[:, side // 2 :].mean() == pytest.approx(1, abs=0.05)
     assert blurred[:, side // 2 :].std() < 0.3
@@ -74,7 +74,7 @@ def test_a_pixel_that_is_alone_keeps_its_score():
     """Such as one of noise; what is around it is not brightened by it."""
     image, scores = torch.zeros(64, 64), torch.zeros(64, 64)
     image[30, 30], scores[30, 30] = 0.5, 1.0
-    torch.testing.assert_close(score_maps.diffuse(scores, image, 0.04), scores)
+    torch.testing.assert_close(score_maps.diffuse(scores, image, 0.04, 0.07), scores)
 
 
 def test_a_layer_is_what_the_generator_draws():
@@ -105,12 +105,39 @@ def test_what_the_classifier_takes_for_healthy_counts_less():
     torch.testing.assert_close(found, torch.tensor([0.5, 0.125, 0.5]))
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_layer_that_covers_hides_most_of_what_is_least_like_it(sign):
-    images = sign * torch.tensor([[-1.0, 0.0, 0.5, 1.0]])
-    assert score_maps.show_through(images, 0.0).tolist() == [[1, 1, 1, 1]]
-    assert score_maps.show_through(images, sign * 1.0).tolist() == [[1, 0.5, 0.25, 0]]
-    assert score_maps.show_through(images, sign * 2.0)[0, 2:].tolist() == [0, 0]
+HEALTHY_PIXELS = torch.tensor([[[-1.0, -0.6, -0.2, 0.2]], [[-0.9, -0.3, 0.3, 0.5]]])
+
+
+@pytest.mark.parametrize("opacity", [0.3, 0.8])
+def test_a_layer_that_covers_is_found_by_how_much_it_changes_in_all(opacity):
+    """Of one brightness, wherever it was drawn: its opacity is that of each image."""
+    opacities = torch.tensor([opacity, 0.5])[:, None, None]
+    region = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    images = torch.lerp(HEALTHY_PIXELS, torch.tensor(0.8), region * opacities)
+    changed = images - HEALTHY_PIXELS
+    drawn = torch.zeros_like(changed)
+    drawn[..., 2] = changed.sum(dim=(1, 2))[:, None]
+    found = score_maps.cover_up(region.expand_as(images), drawn, images, 1 / 0.8)
+    torch.testing.assert_close(found, changed)
+
+
+def test_a_layer_that_is_added_changes_all_alike():
+    region = torch.tensor([[[1.0, 0.5, 0.0]]])
+    found = score_maps.cover_up(region, torch.full((1, 1, 3), 0.1), torch.zeros(1, 1, 3), 0.0)
+    torch.testing.assert_close(found, torch.tensor([[[0.2, 0.1, 0.0]]]))
+
+
+def test_nothing_was_darker_than_the_darkest_there_is():
+    """However much was drawn: what is as bright as the layer is not changed at all."""
+    images = torch.tensor([[[-0.9, -0.2, 0.4, 0.5, 0.9]]])
+    found = score_maps.cover_up(torch.ones(1, 1, 5), torch.full((1, 1, 5), 9.0), images, 2.0)
+    torch.testing.assert_close(found, torch.tensor([[[0.1, 0.8, 1.4, 0.0, 0.0]]]))
+
+
+def test_where_nothing_is_drawn_a_layer_changes_nothing():
+    nothing = torch.zeros(1, 4, 4)
+    found = score_maps.cover_up(score_maps.step(nothing), nothing, nothing, 1.0)
+    assert not found.any()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
