@@ -177,8 +177,9 @@ def ship(run: Path, target: Path) -> None:
     ):
         weights = read_weights(old)
         write_file(new, {k: v.half() if v.is_floating_point() else v for k, v in weights.items()})
-    for name in ("options", "metrics", "reading", "likeness"):
+    for name in ("options", "metrics", "likeness"):
         shutil.copy(getattr(source, name), getattr(shipped, name))
+    write_json(shipped.reading, {"last": read_json(source.reading)["last"]})  # of these weights
     if (after := saved_options(source).get("after")) is not None:
         first = target.with_name(f"{target.name}-first")
         ship(after, first)

@@ -104,7 +104,7 @@ class Options:
     threshold: float | None = number(
         None,
         "size of a difference that counts as found (default: that of the run, from "
-        "its healthy validation images)",
+        "its validation images)",
         type=positive,
         modes=("test", "predict", "maps"),
         free=True,

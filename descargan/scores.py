@@ -18,7 +18,7 @@ PER_IMAGE = {
     "pixel_auprc": "pixel AUPRC of the score map",
     "dice": f"Dice of |difference map| at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
-    "dice_stored": "Dice at the threshold of the healthy validation images",
+    "dice_stored": "Dice at the threshold of the run, by the classes alone",
     "dice_best": "Dice at the best threshold for these images",
     "map_ssim": "SSIM of difference map and ground truth",
     "map_mse": "MSE of difference map and ground truth",

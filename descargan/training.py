@@ -52,7 +52,7 @@ from descargan.translator import Translator, averaged_flips
 
 # Numbers of a validation, beside those that tests have too.
 OF_VALIDATION = {
-    "threshold": "threshold of the score map, by healthy images",
+    "threshold": "threshold of the score map, by the classes alone",
     "level": "level of what score maps of diseased images show",
     "auroc_anomaly_low": "low end of its 95 % interval",
     "auroc_anomaly_high": "high end of its 95 % interval",
