@@ -101,19 +101,27 @@ def test_score_maps_of_the_second_are_brought_to_the_unit_of_the_first():
     assert joined.difference[:, 0, 0, 0].tolist() == [1, 2]
 
 
+FILLED = {"diffusion": 0.04, "cover": 0.0, "in_unit": False}
+COVERS = {"diffusion": 0.03, "cover": 1.5, "in_unit": True}
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "unit", "threshold"),
     [
-        ({"threshold": 0.1, "level": 0.2}, {"threshold": 0.1, "level": 0.8}, 0.25, 0.1),
-        ({"threshold": 0.1, "level": 0.2}, {"threshold": 0.8, "level": 0.8}, 0.25, 0.2),
-        ({"threshold": 0.1}, {"threshold": 0.3, "level": 0.8}, 1.0, 0.3),
+        ({"threshold": 0.1, "level": 0.2, **FILLED}, {"threshold": 0.1, "level": 0.8}, 0.25, 0.1),
+        ({"threshold": 0.1, "level": 0.2, **FILLED}, {"threshold": 0.8, "level": 0.8}, 0.25, 0.2),
+        ({"threshold": 0.1, "level": 0.2, **COVERS}, {"threshold": 0.3, "level": 0.8}, 1.0, 0.3),
+        ({"threshold": 0.1, **FILLED}, {"threshold": 0.3, "level": 0.8}, 1.0, 0.3),
         ({}, {"threshold": 0.3, "level": 0.8}, 1.0, 0.3),
     ],
 )
 def test_score_maps_of_both_are_alike_by_what_they_show_of_diseased_images(
     second, first, tmp_path, theirs, ours, unit, threshold
 ):
-    """And what is over the threshold of both runs is found, or over the one that is typed."""
+    """Where not both are in the unit of images, as filled maps are not.
+
+    What is over the threshold of both runs is found, or over the one that is typed.
+    """
     folders = [shutil.copytree(run, tmp_path / run.name) for run in (first, second[0])]
     certain = {"auroc_anomaly": 0.9, "auroc_anomaly_low": 0.8, "auroc_anomaly_high": 1.0}
     for folder, numbers in zip(folders, (theirs, ours), strict=True):
