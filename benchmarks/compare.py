@@ -43,7 +43,7 @@ from descargan.masks import fit_mask, read_mask
 from descargan.names import map_names
 from descargan.options import Options
 from descargan.others import choose_thresholds
-from descargan.reading import DIFFUSION, Reading, is_earlier
+from descargan.reading import DIFFUSION, Reading, how_of_test, is_earlier
 from descargan.score_maps import choose_sign, strengths
 from descargan.scores import NO_READING, Finding, Thresholds, plain_finding
 from descargan.settings import settle
@@ -263,8 +263,8 @@ def colours_of(columns: int) -> list[str]:
 def reading_of_test(results: Path) -> Reading:
     """How a test read its maps, with the threshold that it chose on the validation split."""
     said = json.loads((results / "metrics.json").read_text())
-    names = "diffusion_of_score_map", "cover_of_score_map", "score_map_in_unit"
-    if names[1] not in said or is_earlier(said, *names):
+    how = how_of_test(said)
+    if "cover" not in how or is_earlier(how):
         raise UserError(f"{results} is the test of an earlier version: remove it to test again")
     if said.get("after"):
         raise UserError(
@@ -273,9 +273,9 @@ def reading_of_test(results: Path) -> Reading:
     threshold = said["dice_threshold_chosen_on_validation"]
     return Reading(
         threshold,
-        sign=said["sign_of_disease"],
-        diffusion=said["diffusion_of_score_map"],
-        cover=said["cover_of_score_map"],
+        sign=how["sign"],
+        diffusion=how["diffusion"],
+        cover=how["cover"],
     )
 
 

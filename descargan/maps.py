@@ -131,7 +131,6 @@ DEFORMATION = MapKind(
     amount=lambda images, drawn: displacement(drawn),
 )
 
-
 MAP_KINDS = {
     "image": MapKind(lambda images, drawn: drawn, changes_input=False),  # the paper's
     "additive": MapKind(

@@ -10,7 +10,7 @@ from descargan import metrics, resampling
 from descargan.errors import FileError, warn
 from descargan.files import read_json, read_table
 from descargan.names import printable
-from descargan.reading import Reading, is_earlier
+from descargan.reading import Reading, how_of_test, is_earlier
 from descargan.scores import OVERALL, PER_IMAGE, Row
 
 TABLE = "metrics.csv"
@@ -39,9 +39,9 @@ def warn_of_reading(results: Path, ours: Reading, image_size: int) -> None:
             f"{printable(results)} is a test at --image-size {said['image_size']}, this one at "
             f"{image_size}: pixel scores differ by that, too"
         )
-    diffusion, cover = said.get("diffusion_of_score_map", 0.0), said.get("cover_of_score_map")
-    theirs = describe(diffusion, cover)
-    if is_earlier(said, "diffusion_of_score_map", "cover_of_score_map", "score_map_in_unit"):
+    how = how_of_test(said)
+    theirs = describe(how.get("diffusion", 0.0), how.get("cover"))
+    if is_earlier(how):
         theirs = "by an earlier version"
     if theirs != describe(ours.diffusion, ours.cover):
         warn(

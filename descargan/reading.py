@@ -33,6 +33,13 @@ LEAST = 0.05 * RANGE
 HALF = 0.5  # of the level: where a change, drawn a little wider, is taken to end
 FEWEST = 10  # validation images of a class that a verdict, and a sign, are drawn from
 EDGES = np.linspace(0, RANGE, 2001)
+# What a reading does to maps, and how the metrics.json of a test calls it.
+HOW = {
+    "sign": "sign_of_disease",
+    "diffusion": "diffusion_of_score_map",
+    "cover": "cover_of_score_map",
+    "in_unit": "score_map_in_unit",
+}
 NUMBERS = ("threshold", "level", "auroc_anomaly", "auroc_anomaly_low", "auroc_anomaly_high")
 SAMPLES = 200  # of the bootstrap, after every epoch
 
@@ -64,12 +71,7 @@ class Reading(NamedTuple):
     @property
     def about(self) -> dict[str, float | None]:
         """How maps are read, as the ``metrics.json`` of a test says it."""
-        return {
-            "sign_of_disease": self.sign,
-            "diffusion_of_score_map": self.diffusion,
-            "cover_of_score_map": self.cover,
-            "score_map_in_unit": self.in_unit,
-        }
+        return {title: getattr(self, name) for name, title in HOW.items()}
 
     @property
     def in_unit(self) -> bool:
@@ -172,7 +174,7 @@ def keep_reading(path: Path, which: str, values: dict[str, float], reading: Read
     ``which``: "last" or "best" weights.
     """
     known = read_json(path)
-    how = {name: getattr(reading, name) for name in ("sign", "diffusion", "cover", "in_unit")}
+    how = {name: getattr(reading, name) for name in HOW}
     known[which] = {**{name: values[name] for name in NUMBERS}, **how}
     write_json(path, without_nan(known))
 
@@ -185,14 +187,19 @@ def reading_of(options: Options) -> Reading:
     return reading
 
 
-def is_earlier(said: dict, diffusion: str, cover: str, in_unit: str) -> bool:
-    """Whether score maps were made as an earlier version did, by the names of what is said of them.
+def how_of_test(said: dict) -> dict[str, float | None]:
+    """What the ``metrics.json`` of a test says of how it read its maps, by the names in HOW."""
+    return {name: said[title] for name, title in HOW.items() if title in said}
+
+
+def is_earlier(how: dict) -> bool:
+    """Whether score maps were made as an earlier version did, by what is said of HOW.
 
     Those of a diffusion were not weighed by a cover then, or by another law of it.
     """
-    if not said.get(diffusion):
+    if not how.get("diffusion"):
         return False
-    return cover not in said or bool(said[cover] and in_unit not in said)
+    return "cover" not in how or bool(how["cover"] and "in_unit" not in how)
 
 
 def read_level(path: Path, which: str) -> float | None:
@@ -211,7 +218,7 @@ def read_reading(path: Path, which: str) -> Reading:
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
     how = {"sign": stored.get("sign", 0), "diffusion": stored.get("diffusion", 0.0)}
     how["cover"] = stored.get("cover")
-    if stored.get("smoothing") or is_earlier(stored, "diffusion", "cover", "in_unit"):
+    if stored.get("smoothing") or is_earlier(stored):
         return Reading(
             None,
             "the threshold that is stored is one of an earlier version, which read difference maps "
