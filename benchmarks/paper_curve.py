@@ -34,9 +34,11 @@ PANELS = (
 
 
 def table(points: list[dict]) -> str:
-    """A row for each reading, in markdown."""
+    """A row for each reading, in markdown; what was not read is left empty."""
     rows = [["iterations", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
-    rows += [[f"{p['iteration']:,}", *(f"{p[name]:.3f}" for name in COLUMNS)] for p in points]
+    for point in points:
+        read = (f"{point[name]:.3f}" if name in point else "" for name in COLUMNS)
+        rows.append([f"{point['iteration']:,}", *read])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -51,9 +53,9 @@ def figure(points: list[dict]) -> Figure:
 
 def draw(axes: Axes, names: tuple[str, ...], points: list[dict]) -> None:
     trained = points[1:]  # errors of the untrained networks would hide all others
-    iterations = [point["iteration"] / 1000 for point in trained]
     for name in names:
-        axes.plot(iterations, [point[name] for point in trained], "o-", ms=3, label=COLUMNS[name])
+        read = [(point["iteration"] / 1000, point[name]) for point in trained if name in point]
+        axes.plot(*zip(*read, strict=True), "o-", ms=3, label=COLUMNS[name])
     for point in trained:
         if "optimizer" in point:
             axes.axvline(point["iteration"] / 1000, color="grey", lw=0.8)

@@ -131,6 +131,7 @@ def build_parser() -> Parser:
     parser.add_argument("generator", type=Path, help="file of the generator's weights")
     parser.add_argument("--dataset-path", type=Path, required=True, help="the synthetic data set")
     parser.add_argument("--image-size", type=int, default=64, help="default: 64")
+    parser.add_argument("--generator-norm", choices=("batch", "instance"), default="batch")
     parser.add_argument("--figure", type=Path, help="picture to write")
     return parser
 
@@ -138,7 +139,7 @@ def build_parser() -> Parser:
 def main() -> None:
     typed = build_parser().parse_args()
     filters = len(read_weights(typed.generator)["down0.0.0.weight"])
-    generator = Generator(1, filters)
+    generator = Generator(1, filters, norm=typed.generator_norm)
     load_weights(generator, typed.generator)
     dataset = ImageDataset("Synthetic", typed.dataset_path, "validate", typed.image_size)
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, succeed
 
-from benchmarks import cuda, cuda_checks, paper_state, paper_weights
+from benchmarks import cuda, cuda_checks, paper_curve, paper_keep, paper_state, paper_weights
 from benchmarks.graphs import GraphTraining, KeptConstants, Recorded, sort_by_class
 from descargan import metrics
 from descargan.device import autocast, enough_memory
@@ -216,6 +216,30 @@ def test_main_goes_on_from_the_weights(stopped, synthetic, tmp_path):
     state = torch.load(run / "training_synthetic.pt")
     assert state["iteration"] == 4
     assert state["optimizers"][1]["state"][0]["step"] == 1
+
+
+def test_what_main_has_come_to_is_kept_beside_the_curve(stopped, synthetic, tmp_path):
+    run = tmp_path / "run"
+    paper_state.begin(stopped, synthetic, run)
+    succeed("main.py", "--resume", "--save-dir", run, "--epochs", 3, "--visdom", "off")
+    paper_keep.keep(run, stopped)
+    curve = paper_weights.read_curve(stopped)
+    assert [point["iteration"] for point in curve] == [3, 3, 4, 6]
+    assert ["optimizer" in point for point in curve] == [False, True, False, False]
+    assert ["best dice" in point for point in curve] == [False, False, False, True]
+    assert {point["seconds"] for point in curve} == {7.0}
+    kept, trained = torch.load(stopped / "generator-64.pt"), torch.load(run / "netG_synthetic.pt")
+    assert all(torch.equal(kept[name], value.to(kept[name])) for name, value in trained.items())
+    with pytest.raises(UserError, match="at iteration 6, and the curve at 6: train on"):
+        paper_keep.keep(run, stopped)
+
+
+def test_what_was_not_read_is_left_empty_in_the_table():
+    read = dict.fromkeys(paper_curve.COLUMNS, 0.25) | {"iteration": 8000}
+    lacking = {name: value for name, value in read.items() if name != "best dice"}
+    *_, first, second = paper_curve.table([read, lacking]).splitlines()
+    assert first == "| 8,000 | 0.250 | 0.250 | 0.250 | 0.250 | 0.250 | 0.250 |"
+    assert second == "| 8,000 | 0.250 | 0.250 |  | 0.250 | 0.250 | 0.250 |"
 
 
 def test_only_recorded_kinds_are_counted_as_graphs():
