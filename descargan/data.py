@@ -57,6 +57,7 @@ class ImageDataset(Dataset):
         self.masks = find_masks(root, split, self.paths) if wanted else {}
         self.has_masks = bool(self.masks)
         last = read_image(self.paths[-1])  # a diseased one
+        self.shape = last.shape[-2:]  # of its file
         self.has_truth = self.has_masks or (self.kind.prepared and len(last) == 2)
         first = self.read(0)
         self.cache = None

@@ -27,6 +27,7 @@ from descargan.cost import Cost
 from descargan.dashboard import Dashboard, connected
 from descargan.data import (
     BATCHES_OF,
+    ImageDataset,
     load,
     random_flips,
     random_stream,
@@ -41,7 +42,7 @@ from descargan.files import naming, write_atomically, write_json
 from descargan.likeness import keep_likeness
 from descargan.locks import held
 from descargan.methods import METHODS
-from descargan.models import build_networks
+from descargan.models import SIZE_MULTIPLE, build_networks
 from descargan.options import Options, as_json, by_networks
 from descargan.progress import Bar, progress_bar
 from descargan.reading import keep_reading
@@ -132,6 +133,7 @@ class Training:
         """Say what number of images, length and precision are likely to spoil."""
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
+        warn_of_enlarging(self.images)
         options = self.options
         alone = by_networks(options, "critic_alone")
         learns = max(self.length - max(options.critic_steps - 1, alone), 0)
@@ -375,6 +377,17 @@ def summary(means: dict[str, float]) -> dict[str, str]:
     shown = {"critic/total": "critic", "generator/total": "generator"}
     shown["generator/identity"] = "identity"
     return {short: f"{means[name]:.3g}" for name, short in shown.items() if name in means}
+
+
+def warn_of_enlarging(images: ImageDataset) -> None:
+    """Say where smaller images would hold the files, as the last one, at their own size."""
+    (height, width), size = images.shape, images.image_size
+    enough = -(-max(height, width) // SIZE_MULTIPLE) * SIZE_MULTIPLE
+    if enough < size:
+        warn(
+            f"{images.paths[-1]} is {height} x {width} pixels: --image-size {enough} shows as much "
+            f"of it as {size}, in {(enough / size) ** 2:.0%} of the time"
+        )
 
 
 def describe_run(options: Options, fingerprint: str) -> dict:

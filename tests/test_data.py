@@ -9,6 +9,7 @@ from descargan import data
 from descargan.data import ImageDataset, warn_of_few
 from descargan.errors import UserError
 from descargan.images import fit, scale_to_range
+from descargan.training import warn_of_enlarging
 
 
 def write(path, array=None, **changes):
@@ -350,3 +351,14 @@ def test_classes_of_few_images_are_named_in_one_sentence(synthetic, capsys):
     assert said == (
         "warning: split 'test' holds 4 healthy and 4 diseased images: fewer than 20 say little\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(64, ""), (128, "--image-size 64 shows as much of it as 128, in 25% of")]
+)
+def test_files_that_a_smaller_image_would_hold_are_said(tmp_path, capsys, size, said):
+    folder_of(tmp_path)
+    warn_of_enlarging(dataset(tmp_path, kind="Folder", size=size))
+    written = capsys.readouterr().err
+    assert said in written
+    assert bool(written) == bool(said)
