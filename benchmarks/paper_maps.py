@@ -24,6 +24,7 @@ from descargan import DISEASED, HEALTHY, metrics
 from descargan.checkpoints import load_weights, read_weights
 from descargan.cli import Parser, run
 from descargan.data import ImageDataset
+from descargan.errors import UserError
 from descargan.figures import example_figure, save_figure
 from descargan.layers import BatchNorm, unrecorded
 from descargan.models import Generator
@@ -34,6 +35,16 @@ SMOOTHINGS = (0, 1 / 32, 1 / 16)  # standard deviations, shares of a side
 NEAR = 0.15  # of a side, from the centre of the disease
 EXAMPLES = 4
 TESTED, OWN, TRUTH = "as tested: statistics of each image", "in its own class", "ground truth"
+
+
+def read_generator(path: Path, norm: str) -> Generator:
+    """The generator in a file. Raises UserError where it is none of the paper's."""
+    first = read_weights(path).get("down0.0.0.weight")
+    if first is None:
+        raise UserError(f"{path} holds no generator of the paper's: pass a netG_synthetic.pt")
+    generator = Generator(1, len(first), norm=norm)
+    load_weights(generator, path)
+    return generator
 
 
 def translate(generator: nn.Module, images: Tensor, target: int, flips=((),)) -> Tensor:
@@ -138,9 +149,7 @@ def build_parser() -> Parser:
 
 def main() -> None:
     typed = build_parser().parse_args()
-    filters = len(read_weights(typed.generator)["down0.0.0.weight"])
-    generator = Generator(1, filters, norm=typed.generator_norm)
-    load_weights(generator, typed.generator)
+    generator = read_generator(typed.generator, typed.generator_norm)
     dataset = ImageDataset("Synthetic", typed.dataset_path, "validate", typed.image_size)
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
     images, truths, classes = dataset.__getitems__(order.tolist())

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from benchmarks import paper_maps
-from benchmarks.paper_maps import FLIPS, of_running_statistics, read, translate
+from benchmarks.paper_maps import FLIPS, of_running_statistics, read, read_generator, translate
 from descargan import HEALTHY
+from descargan.errors import UserError
 from descargan.layers import BatchNorm
 from descargan.models import Generator
 
@@ -58,6 +59,11 @@ def test_translations_in_training_mode_keep_the_statistics_as_they_are():
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     translate(generator, torch.rand(2, 1, 64, 64), HEALTHY, FLIPS)
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
+def test_a_file_without_a_generator_is_named(trained):
+    with pytest.raises(UserError, match=r"netD_synthetic\.pt holds no generator"):
+        read_generator(trained / "netD_synthetic.pt", "batch")
 
 
 def test_all_readings_of_a_generator_are_printed_and_drawn(
