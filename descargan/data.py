@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from descargan import CLASS_NAMES, DISEASED, HEALTHY
+from descargan import CLASS_NAMES, DISEASED, HEALTHY, metrics
 from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
@@ -26,6 +26,11 @@ CACHE_BYTES = 2 << 30
 FEW = 20  # images of a class in a split
 BATCHES = 200  # of an epoch in which images are drawn with replacement
 SAMPLES, SAMPLE_BYTES = 16, 4096  # of a file, for its fingerprint
+# Whether brightness tells a class: images of it that are asked, the AUROC from which on it does,
+# and the corners that are asked too, a share of the side.
+LEAST, LOOKED_AT = 50, 200
+TELLING = 0.7
+CORNER = 1 / 4
 
 
 class ImageDataset(Dataset):
@@ -189,6 +194,36 @@ def warn_of_few(dataset: ImageDataset, split: str) -> None:
     few = " and ".join(f"{n} {name}" for name, n in numbers.items() if n < FEW)
     if few:
         warn(f"split '{split}' holds {few} images: fewer than {FEW} say little")
+
+
+def warn_of_brightness(dataset: ImageDataset) -> None:
+    """Say where the mean of an image, or of one of its corners, alone tells its class.
+
+    By the AUROC of up to LOOKED_AT images of each; nothing is said of fewer than LEAST.
+    """
+    images, _, classes = dataset.__getitems__(evenly_spread(dataset, LOOKED_AT, LOOKED_AT))
+    labels = classes.numpy()
+    if np.bincount(labels, minlength=2).min() < LEAST:
+        return
+    side = round(CORNER * dataset.image_size)
+    rows, columns = (
+        {first: slice(side), second: slice(-side, None)}
+        for first, second in (("upper", "lower"), ("left", "right"))
+    )
+    parts = {"image": images} | {
+        f"{y} {x} corner": images[..., rows[y], columns[x]] for y in rows for x in columns
+    }
+    areas = {
+        name: metrics.auroc(labels, part.mean((1, 2, 3)).numpy()) for name, part in parts.items()
+    }
+    name, area = max(areas.items(), key=lambda item: abs(item[1] - 0.5))
+    if max(area, 1 - area) >= TELLING:
+        warn(
+            f"the mean of the {name} alone tells the class (AUROC {max(area, 1 - area):.2f}): "
+            f"{CLASS_NAMES[int(area > 0.5)]} training images are brighter there. Unless that is "
+            "the disease, networks learn it and maps show it: see 'What a shortcut looks like' in "
+            "docs/choosing.md"
+        )
 
 
 def random_flips(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:

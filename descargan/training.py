@@ -31,6 +31,7 @@ from descargan.data import (
     load,
     random_flips,
     random_stream,
+    warn_of_brightness,
     warn_of_few,
 )
 from descargan.device import enough_memory
@@ -134,6 +135,7 @@ class Training:
         for split, dataset in (("train", self.images), ("validate", self.validation)):
             warn_of_few(dataset, split)
         warn_of_enlarging(self.images)
+        warn_of_brightness(self.images)
         options = self.options
         alone = by_networks(options, "critic_alone")
         learns = max(self.length - max(options.critic_steps - 1, alone), 0)

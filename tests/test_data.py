@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from descargan import data
-from descargan.data import ImageDataset, warn_of_few
+from descargan.data import ImageDataset, warn_of_brightness, warn_of_few
 from descargan.errors import UserError
 from descargan.images import fit, scale_to_range
 from descargan.training import warn_of_enlarging
@@ -362,3 +362,46 @@ def test_files_that_a_smaller_image_would_hold_are_said(tmp_path, capsys, size, 
     written = capsys.readouterr().err
     assert said in written
     assert bool(written) == bool(said)
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory):
+    """A data set of 50 + 50 noisy images whose classes differ in nothing."""
+    root = tmp_path_factory.mktemp("alike")
+    draw = np.random.default_rng(0)
+    for name in ("healthy", "diseased"):
+        for number in range(50):
+            write(root / "train" / name / f"{number}.npy", draw.random((64, 64)))
+    return ImageDataset("Folder", root, "train", 64, scaling="percentile")
+
+
+def brightened(files, part, number=50):
+    """The same, of as many images of a class, brighter in a part of the diseased ones."""
+    changed = files.only(torch.cat([torch.arange(number), torch.arange(50, 50 + number)]))
+    changed.cache = changed.cache.clone()
+    of_disease = changed.cache[changed.classes == 1]
+    of_disease[part] += 0.1
+    changed.cache[changed.classes == 1] = of_disease
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ((...,), "the mean of the image alone tells the class (AUROC 1.00): diseased training"),
+        ((..., slice(48, 64), slice(0, 16)), "the mean of the lower left corner alone tells the"),
+    ],
+)
+def test_a_class_that_is_brighter_is_said(alike, part, said, capsys):
+    warn_of_brightness(brightened(alike, part))
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_is_said_of_classes_that_are_alike(alike, capsys):
+    warn_of_brightness(alike)
+    assert not capsys.readouterr().err
+
+
+def test_nothing_is_said_of_the_brightness_of_few_images(alike, capsys):
+    warn_of_brightness(brightened(alike, (...,), number=49))
+    assert not capsys.readouterr().err
