@@ -38,8 +38,9 @@ $(DEMO)/both/dataset.json: | $(VENV)/installed
 $(DEMO)/fluid/dataset.json: | $(VENV)/installed
 	$(RUN) create_synthetic_dataset.py --disease opacity --output $(DEMO)/fluid $(DEMO_SIZES)
 
+# In the order of their names, as files of few tests, which come last otherwise, are the slow ones.
 test: $(VENV)/installed-tests
-	$(RUN) -m pytest --numprocesses auto --dist loadfile
+	$(RUN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-tests
 	$(VENV)/bin/ruff check .

@@ -28,9 +28,10 @@ BATCHES = 200  # of an epoch in which images are drawn with replacement
 SAMPLES, SAMPLE_BYTES = 16, 4096  # of a file, for its fingerprint
 # Whether brightness tells a class: images of it that are asked, the AUROC from which on it does,
 # and the corners that are asked too, a share of the side.
-LEAST, LOOKED_AT = 50, 200
+LEAST, LOOKED_AT = 50, 500
 TELLING = 0.7
 CORNER = 1 / 4
+PARTS = ("image", *(f"{y} {x} corner" for y in ("upper", "lower") for x in ("left", "right")))
 
 
 class ImageDataset(Dataset):
@@ -201,20 +202,14 @@ def warn_of_brightness(dataset: ImageDataset) -> None:
 
     By the AUROC of up to LOOKED_AT images of each; nothing is said of fewer than LEAST.
     """
-    images, _, classes = dataset.__getitems__(evenly_spread(dataset, LOOKED_AT, LOOKED_AT))
-    labels = classes.numpy()
+    chosen = torch.tensor(evenly_spread(dataset, LOOKED_AT, LOOKED_AT))
+    labels = dataset.classes[chosen].numpy()
     if np.bincount(labels, minlength=2).min() < LEAST:
         return
-    side = round(CORNER * dataset.image_size)
-    rows, columns = (
-        {first: slice(side), second: slice(-side, None)}
-        for first, second in (("upper", "lower"), ("left", "right"))
-    )
-    parts = {"image": images} | {
-        f"{y} {x} corner": images[..., rows[y], columns[x]] for y in rows for x in columns
-    }
+    batches = load(dataset, list(chosen.split(LEAST)))
+    means = torch.cat([means_of_parts(images) for images, *_ in batches]).numpy()
     areas = {
-        name: metrics.auroc(labels, part.mean((1, 2, 3)).numpy()) for name, part in parts.items()
+        name: metrics.auroc(labels, column) for name, column in zip(PARTS, means.T, strict=True)
     }
     name, area = max(areas.items(), key=lambda item: abs(item[1] - 0.5))
     if max(area, 1 - area) >= TELLING:
@@ -224,6 +219,14 @@ def warn_of_brightness(dataset: ImageDataset) -> None:
             "the disease, networks learn it and maps show it: see 'What a shortcut looks like' in "
             "docs/choosing.md"
         )
+
+
+def means_of_parts(images: Tensor) -> Tensor:
+    """The means (B, 5) of images (B, 1, H, W) and of their corners, as PARTS names them."""
+    side = round(CORNER * images.shape[-1])
+    ends = slice(side), slice(-side, None)
+    parts = images, *(images[..., y, x] for y in ends for x in ends)
+    return torch.stack([part.mean((1, 2, 3)) for part in parts], dim=1)
 
 
 def random_flips(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:
