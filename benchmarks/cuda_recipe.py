@@ -32,13 +32,14 @@ from descargan import DISEASED, metrics
 from descargan.data import ImageDataset
 from descargan.evaluation import arrays, example_batch, translate_examples, validate
 from descargan.figures import example_figure, save_figure
-from descargan.files import write_atomically
+from descargan.files import write_json_lines
 from descargan.options import Options
 from descargan.translator import Translator
 
 Say = Callable[[str], None]
 READINGS = 20
 EPOCHS = 500
+BATCH = 50  # of a reading
 STRIDE = 100  # iterations between looks at the clock
 AT_THE_END = 12.0  # seconds that the last reading, weights and picture may take
 SECONDS_OF_READING = 2.0
@@ -184,8 +185,7 @@ class Run:
         self.begun = state.iteration
         self.earlier = self.curve[-1]["seconds"] if self.curve else 0.0
         self.file = self.out / f"curve-{options.image_size}.jsonl"
-        lines = "".join(json.dumps(point) + "\n" for point in self.curve)
-        write_atomically(self.file, lines.encode())
+        write_json_lines(self.file, self.curve)
 
     @property
     def rate(self) -> float:
@@ -234,8 +234,7 @@ class Run:
         start = time.monotonic()
         seconds = round(self.earlier + self.spent, 2)
         point = {"iteration": self.training.state.iteration, "seconds": seconds} | note
-        point |= validate(self.translator, self.validation, 50)
-        point |= best_dice(self.translator, self.validation)
+        point |= read_validation(self.translator, self.validation)
         point["seconds of reading"] = time.monotonic() - start
         self.curve.append(point | terms)
         with self.file.open("a") as file:
@@ -258,10 +257,15 @@ class Run:
             paper_weights.write(self.training.state, self.out)
 
 
+def read_validation(translator: Translator, dataset: ImageDataset) -> dict[str, float]:
+    """The numbers of a point of the curve: those of a validation, and the best Dice."""
+    return validate(translator, dataset, BATCH) | best_dice(translator, dataset)
+
+
 def best_dice(translator: Translator, dataset: ImageDataset) -> dict[str, float]:
     """Dice by the threshold that is best over all diseased images, and that threshold."""
     curves = []
-    for batch, truth, classes in translator.translate_split(dataset, 50):
+    for batch, truth, classes in translator.translate_split(dataset, BATCH):
         for c, found, true in zip(
             classes.tolist(), arrays(batch.difference), arrays(truth), strict=True
         ):

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.runs import header, row
 from descargan.cli import Parser, run
 from descargan.figures import save_figure
 
@@ -35,11 +36,11 @@ PANELS = (
 
 def table(points: list[dict]) -> str:
     """A row for each reading, in markdown; what was not read is left empty."""
-    rows = [["iterations", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
+    lines = [header(["iterations", *COLUMNS.values()])]
     for point in points:
         read = (f"{point[name]:.3f}" if name in point else "" for name in COLUMNS)
-        rows.append([f"{point['iteration']:,}", *read])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        lines.append(row([f"{point['iteration']:,}", *read]))
+    return "\n".join(lines)
 
 
 def figure(points: list[dict]) -> Figure:

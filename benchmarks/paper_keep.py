@@ -7,24 +7,20 @@ with the best Dice, which trainings do not read; its seconds are those of the GP
 weights are replaced, in half precision.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import torch
 
 from benchmarks import paper_weights
-from benchmarks.cuda_recipe import FRESH, best_dice
+from benchmarks.cuda_recipe import FRESH, read_validation
 from descargan.cli import Parser, run
 from descargan.distributed import Process
 from descargan.errors import UserError
-from descargan.evaluation import validate
-from descargan.files import write_atomically
+from descargan.files import write_json_lines
 from descargan.settings import settle
 from descargan.training import Training
 from descargan.translator import Translator
-
-BATCH = 50
 
 
 def keep(save_dir: Path, folder: Path) -> dict[str, float]:
@@ -47,10 +43,9 @@ def keep(save_dir: Path, folder: Path) -> dict[str, float]:
             points.append({**record, **seconds})
     state = training.state
     translator = Translator(state.averaged, state.discriminator.network)
-    last = {"iteration": now, **seconds, **validate(translator, training.validation, BATCH)}
-    points.append(last | best_dice(translator, training.validation))
-    lines = "".join(json.dumps(point) + "\n" for point in points)
-    write_atomically(folder / paper_weights.CURVE, lines.encode())
+    read = read_validation(translator, training.validation)
+    points.append({"iteration": now, **seconds, **read})
+    write_json_lines(folder / paper_weights.CURVE, points)
     paper_weights.write(state, folder)
     return points[-1]
 

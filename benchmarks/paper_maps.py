@@ -21,16 +21,17 @@ from torch import Tensor, nn
 
 from benchmarks.runs import header, row
 from descargan import DISEASED, HEALTHY, metrics
-from descargan.checkpoints import load_weights, read_weights
+from descargan.checkpoints import fill, read_weights
 from descargan.cli import Parser, run
 from descargan.data import ImageDataset
 from descargan.errors import UserError
 from descargan.figures import example_figure, save_figure
 from descargan.layers import BatchNorm, unrecorded
 from descargan.models import Generator
+from descargan.translator import all_flips
 
 BATCH = 10
-FLIPS = ((), (2,), (3,), (2, 3))
+FLIPS = all_flips((2, 3))
 SMOOTHINGS = (0, 1 / 32, 1 / 16)  # standard deviations, shares of a side
 NEAR = 0.15  # of a side, from the centre of the disease
 EXAMPLES = 4
@@ -39,11 +40,12 @@ TESTED, OWN, TRUTH = "as tested: statistics of each image", "in its own class", 
 
 def read_generator(path: Path, norm: str) -> Generator:
     """The generator in a file. Raises UserError where it is none of the paper's."""
-    first = read_weights(path).get("down0.0.0.weight")
+    weights = read_weights(path)
+    first = weights.get("down0.0.0.weight")
     if first is None:
         raise UserError(f"{path} holds no generator of the paper's: pass a netG_synthetic.pt")
     generator = Generator(1, len(first), norm=norm)
-    load_weights(generator, path)
+    fill(generator, weights, path)
     return generator
 
 
@@ -71,18 +73,15 @@ def of_running_statistics(network: nn.Module) -> nn.Module:
 def healthy_images(generator: Generator, images: Tensor, classes: Tensor) -> dict[str, Tensor]:
     """What is made (B, 1, H, W) of images in mixed order, by how it comes about."""
     generator.eval()
-    own = torch.where(
-        (classes == HEALTHY).view(-1, 1, 1, 1),
-        *(translate(generator, images, c) for c in (HEALTHY, DISEASED)),
-    )
+    healthy, diseased = (translate(generator, images, c) for c in (HEALTHY, DISEASED))
     return {
-        TESTED: translate(generator, images, HEALTHY),
+        TESTED: healthy,
         "mean over four flips": translate(generator, images, HEALTHY, FLIPS),
         "statistics of batches of ten, as in training": translate(
             generator.train(), images, HEALTHY
         ),
         "running statistics": translate(of_running_statistics(generator), images, HEALTHY),
-        OWN: own,
+        OWN: torch.where((classes == HEALTHY).view(-1, 1, 1, 1), healthy, diseased),
     }
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from descargan.errors import FileError, UserError, warn
-from descargan.files import without_nan, write_atomically
+from descargan.files import without_nan, write_atomically, write_json_lines
 from descargan.kinds import KINDS
 from descargan.models import SIZE_MULTIPLE
 
@@ -288,7 +288,7 @@ class Run:
     def rewind_metrics(self, iteration: int) -> None:
         """Forget what was recorded after ``iteration``, where training goes on."""
         kept = [r for r in self.read_metrics() if r["iteration"] <= iteration]
-        write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
+        write_json_lines(self.metrics, kept)
 
 
 def find_run(

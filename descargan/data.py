@@ -212,9 +212,10 @@ def warn_of_brightness(dataset: ImageDataset) -> None:
         name: metrics.auroc(labels, column) for name, column in zip(PARTS, means.T, strict=True)
     }
     name, area = max(areas.items(), key=lambda item: abs(item[1] - 0.5))
-    if max(area, 1 - area) >= TELLING:
+    told = max(area, 1 - area)
+    if told >= TELLING:
         warn(
-            f"the mean of the {name} alone tells the class (AUROC {max(area, 1 - area):.2f}): "
+            f"the mean of the {name} alone tells the class (AUROC {told:.2f}): "
             f"{CLASS_NAMES[int(area > 0.5)]} training images are brighter there. Unless that is "
             "the disease, networks learn it and maps show it: see 'What a shortcut looks like' in "
             "docs/choosing.md"
@@ -223,10 +224,15 @@ def warn_of_brightness(dataset: ImageDataset) -> None:
 
 def means_of_parts(images: Tensor) -> Tensor:
     """The means (B, 5) of images (B, 1, H, W) and of their corners, as PARTS names them."""
-    side = round(CORNER * images.shape[-1])
-    ends = slice(side), slice(-side, None)
-    parts = images, *(images[..., y, x] for y in ends for x in ends)
+    parts = images, *corners(images)
     return torch.stack([part.mean((1, 2, 3)) for part in parts], dim=1)
+
+
+def corners(images: Tensor | np.ndarray) -> list[Tensor | np.ndarray]:
+    """The four corners of square images (..., S, S), as PARTS names them after the image."""
+    side = int(CORNER * images.shape[-1])
+    ends = slice(side), slice(-side, None)
+    return [images[..., y, x] for y in ends for x in ends]
 
 
 def random_flips(images: Tensor, horizontal: bool, vertical: bool) -> Tensor:

@@ -45,6 +45,10 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def write_json_lines(path: Path, records: Iterable[dict]) -> None:
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+
+
 def read_json(path: Path) -> dict:
     """The object in a file; empty where there is none. Raises UserError where it is damaged."""
     try:
