@@ -134,8 +134,7 @@ def read_file(path: Path) -> object:
         content = path.read_bytes()
     except FileNotFoundError:
         raise FileError(f"{path} does not exist: train first, or pass --save-dir") from None
-    sums = checksum_path(path)
-    if sums.is_file() and hashlib.sha256(content).hexdigest() not in sums.read_text().split():
+    if not is_whole(path, content):
         raise FileError(f"{path} is damaged, its checksum differs: restore it or train again")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -153,15 +152,20 @@ def write_file(path: Path, value: object, previous: Path | None = None) -> None:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     content = buffer.getvalue()
-    # The checksum goes first and keeps that of the file still there: whenever the program dies,
-    # each file on disk is one of the two.
+    # The checksum goes first and keeps those of the files still there: whenever the program dies,
+    # what is on disk is known. Files are read for it, as the last checksum may be that of one that
+    # was never written.
+    there = [file for file in (path, previous) if file is not None and file.is_file()]
+    old = {file: each for file in there if is_whole(file, each := file.read_bytes())}
+    sums = "".join(f"{hashlib.sha256(each).hexdigest()}\n" for each in (content, *old.values()))
+    write_atomically(checksum_path(path), sums.encode())
+    write_atomically(path, content, previous if path in old else None)
+
+
+def is_whole(path: Path, content: bytes) -> bool:
+    """Whether the ``content`` of a file is what was written; taken for it where no checksum is."""
     sums = checksum_path(path)
-    known = sums.read_text().split()[:1] if sums.is_file() else []
-    if path.is_file() and not known:
-        known = [hashlib.sha256(path.read_bytes()).hexdigest()]
-    digests = [hashlib.sha256(content).hexdigest(), *known]
-    write_atomically(sums, "".join(f"{digest}\n" for digest in digests).encode())
-    write_atomically(path, content, previous)
+    return not sums.is_file() or hashlib.sha256(content).hexdigest() in sums.read_text().split()
 
 
 def checksum_path(path: Path) -> Path:

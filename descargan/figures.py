@@ -19,6 +19,7 @@ MAPS = ("difference map", "ground truth")
 MAP_LIMIT = 1.0  # colours of maps span -1 to 1, always, so that pictures can be compared
 MAP_COLOURS = "seismic"
 PICTURE, GAP = 1.9, 0.05  # inches from an example to the next, and the share between them
+DPI = 130  # dots an inch of pictures in files
 
 
 def example_figure(
@@ -226,5 +227,5 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def png_of(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()

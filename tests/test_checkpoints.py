@@ -204,18 +204,30 @@ def test_a_flipped_bit_or_a_truncated_file_is_refused(tmp_path, position):
         read_file(path)
 
 
-def test_a_write_that_dies_before_the_rename_leaves_the_old_file_valid(tmp_path, monkeypatch):
-    path = tmp_path / "G.pt"
-    write_file(path, {"a": torch.zeros(3)})
+@pytest.fixture
+def dying(monkeypatch):
+    """A write of a checkpoint that dies after its checksum."""
 
     def die(file, content, previous=None):
-        if file == path:
+        if file.suffix != ".sha256":
             raise KeyboardInterrupt
         write_atomically(file, content, previous)
 
-    monkeypatch.setattr("descargan.checkpoints.write_atomically", die)
-    with pytest.raises(KeyboardInterrupt):
-        write_file(path, {"a": torch.ones(3)})
+    def write(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr("descargan.checkpoints.write_atomically", die)
+            with pytest.raises(KeyboardInterrupt):
+                write_file(*arguments)
+
+    return write
+
+
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_writes_that_die_before_the_rename_leave_the_old_file_valid(tmp_path, dying, deaths):
+    path = tmp_path / "G.pt"
+    write_file(path, {"a": torch.zeros(3)})
+    for number in range(deaths):
+        dying(path, {"a": torch.full((3,), number + 1.0)})
     assert not read_file(path)["a"].any()
 
 
@@ -236,6 +248,23 @@ def test_the_previous_state_steps_in_for_a_damaged_one(tmp_path, capsys):
     assert "damaged" in warning
     assert str(run.previous_state) in warning
     run.state.unlink()
+    assert run.load_state()["iteration"] == 2
+
+
+def test_a_write_that_dies_after_a_damaged_state_leaves_the_previous_one_valid(tmp_path, dying):
+    run = run_with_states(tmp_path, [1, 2, 3])
+    run.state.write_bytes(run.state.read_bytes()[:-10])
+    dying(run.state, {"iteration": 4}, run.previous_state)
+    assert run.load_state()["iteration"] == 2
+    run_with_states(tmp_path, [4])
+    run.state.write_bytes(run.state.read_bytes()[:-10])
+    assert run.load_state()["iteration"] == 2, "a damaged state takes no whole one's place"
+
+
+def test_a_write_that_dies_between_its_renames_twice_leaves_the_previous_one_valid(tmp_path, dying):
+    run = run_with_states(tmp_path, [1, 2])
+    run.state.replace(run.previous_state)
+    dying(run.state, {"iteration": 3}, run.previous_state)
     assert run.load_state()["iteration"] == 2
 
 
