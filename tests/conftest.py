@@ -22,7 +22,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import pytest
 import torch
 
-from descargan import cli
+from descargan import cli, figures
+
+figures.DPI = 20  # drawing takes most of the time of a run of a few iterations
 
 ROOT = Path(__file__).parents[1]
 STARTED: list[subprocess.Popen] = []

@@ -29,6 +29,7 @@ def moving(synthetic, tmp_path_factory):
     folder = tmp_path_factory.mktemp("moving") / "run"
     arguments = [*TINY, "--dataset-path", synthetic, "--save-dir", folder, "--epochs", 1]
     arguments += ["--recipe", "deformation", "--critic-alone", 0]
+    arguments += ["--batches", "shuffled"]  # three an epoch, not 200
     succeed("main.py", *arguments, "--visdom", "off")
     return folder
 

@@ -16,7 +16,7 @@ from conftest import ROOT, TINY, assert_refused, program, start, succeed
 from PIL import Image
 
 import create_synthetic_dataset
-from descargan import __version__, api, metrics, reading, scores, training
+from descargan import __version__, api, data, metrics, reading, scores, training
 from descargan.checkpoints import write_file
 from descargan.locks import held
 from descargan.options import FIELDS, RECIPES
@@ -293,7 +293,10 @@ def test_a_training_that_leaves_the_generator_little_says_so(synthetic, tmp_path
     assert (sentence in succeed(*TRAIN, *arguments).stderr) == said
 
 
-def test_a_recipe_sets_defaults_and_the_command_line_goes_before_them(synthetic, tmp_path):
+def test_a_recipe_sets_defaults_and_the_command_line_goes_before_them(
+    synthetic, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(data, "BATCHES", 3)
     arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
     succeed(
         "main.py", *TINY, *arguments, "--recipe", "deformation", "--beta1", 0.4, "--visdom", "off"
