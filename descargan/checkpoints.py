@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from descargan.errors import FileError, UserError, warn
-from descargan.files import without_nan, write_atomically, write_json_lines
+from descargan.files import remove_halves, without_nan, write_atomically, write_json_lines
 from descargan.kinds import KINDS
 from descargan.models import SIZE_MULTIPLE
 
@@ -202,6 +203,18 @@ class Run:
     def candidates(self) -> list["Run"]:
         """Those that have begun, of a choice that has not been made."""
         return [run for kind in CANDIDATES if (run := self.candidate(kind)).is_resumable()]
+
+    def remove_remains(self) -> None:
+        """Remove what a process that was killed may have left, as the one that writes to the run.
+
+        That is halves of files, and the candidates of a choice that has been made.
+        """
+        for path in vars(self).values():
+            if isinstance(path, Path) and path != self.folder:
+                remove_halves(path)
+                remove_halves(checksum_path(path))
+        if self.choice.exists() and self.is_resumable():
+            shutil.rmtree(self.folder / "candidates", ignore_errors=True)
 
     def is_resumable(self) -> bool:
         return self.state.exists() or self.previous_state.exists()

@@ -58,8 +58,8 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
     if process.is_first:
         reached = ", ".join(f"{kind} {score:.3f}" for kind, score in scores.items())
         print(f"--translation {best} suits these images best ({reached}): it goes on to the end")
-        take_over(run.candidate(best), run)
         write_json(run.choice, {"translation": best, "scores": scores})
+        take_over(run.candidate(best), run)
     largest(0, device, process)  # the others wait until it has moved
     return train(replace(with_recipe(options, best), resume="on"), device, process)
 
@@ -85,9 +85,11 @@ def best_place(scores: dict[str, float], process: Process) -> int:
 def take_over(candidate: Run, run: Run) -> None:
     """Make a candidate's files those of the run, its training state last, and forget the others.
 
-    Until the state is there the run has not begun, so that half of a copy is none.
+    Until the state is there, in one step, the run has not begun, so that half of a copy is none.
     """
-    files = [path for path in candidate.folder.iterdir() if path.is_file()]
-    for path in sorted(files, key=lambda path: path == candidate.state):
-        shutil.copy2(path, run.folder / path.name)
-    shutil.rmtree(candidate.folder.parent)
+    states = (candidate.state, candidate.previous_state)
+    for path in candidate.folder.iterdir():
+        if path.is_file() and path not in states:
+            shutil.copy2(path, run.folder / path.name)
+    candidate.state.replace(run.state)
+    run.remove_remains()

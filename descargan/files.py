@@ -1,6 +1,7 @@
 """Files and folders that are written as a whole or not at all, and many files in parallel."""
 
 import csv
+import glob
 import io
 import json
 import math
@@ -39,6 +40,12 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_halves(path: Path) -> None:
+    """Remove what writes of a file have left that were killed."""
+    for half in path.parent.glob(f".{glob.escape(path.name[:32])}.????????"):
+        half.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -316,6 +316,7 @@ def alone_in(run: Run, process: Process) -> Iterator[None]:
                 f"{run.folder} is being trained by another process: wait until it has ended, or "
                 "train into another --save-dir"
             )
+        run.remove_remains()
         yield
 
 

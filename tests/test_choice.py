@@ -1,6 +1,7 @@
 """The choice of the kind of map, without outlines."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,28 @@ def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
     monkeypatch.setattr(choice, "train", trained)
     succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off")
     assert losses_at(Run(tmp_path, "Synthetic")) == [4, 8]
+
+
+@pytest.mark.parametrize(("dies", "begun"), [("copy2", False), ("rmtree", True)])
+def test_a_training_that_died_while_it_took_over_a_candidate_goes_on(
+    short, synthetic, tmp_path, monkeypatch, dies, begun
+):
+    """At the first copy of a file, or with all files in place and the candidates still there."""
+    reach(monkeypatch, {"layer": 0.6, "fine-deformation": 0.2})
+    run = Run(tmp_path, "Synthetic")
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, dies, die)
+        assert program(*arguments(tmp_path, synthetic), "--epochs", 2).returncode == 130
+    assert run.is_resumable() == begun
+    assert run.candidates()
+    succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off", "--log-every", 1)
+    assert losses_at(run) == list(range(1, 9))
+    assert run.read_description()["options"]["translation"] == "layer"
+    assert not (tmp_path / "candidates").exists()
 
 
 def test_a_resumed_training_keeps_to_what_was_chosen(short, synthetic, tmp_path, monkeypatch):

@@ -52,6 +52,7 @@ def test_a_run_killed_in_every_write_has_the_weights_of_an_uninterrupted_one(syn
             assert torch.equal(value, second[key]), key
     lines = [(folder / "metrics_synthetic.jsonl").read_text() for folder in (whole, killed)]
     assert lines[0] == lines[1]
+    assert not list(killed.glob(".*")), "halves of files"
 
 
 def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(trained, synthetic, tmp_path):
