@@ -38,7 +38,7 @@ from descargan.checkpoints import Run, find_run
 from descargan.cli import Parser, port, run
 from descargan.commands import command
 from descargan.distributed import Process
-from descargan.errors import UserError, warn
+from descargan.errors import FileError, UserError, warn
 from descargan.figures import as_array, example_figure
 from descargan.kinds import KINDS
 from descargan.options import Options
@@ -457,8 +457,16 @@ def replay(files: Run, dashboard: Dashboard) -> None:
     for record in files.read_metrics():
         dashboard.add(record)
     if files.examples.is_file():
-        with np.load(files.examples, allow_pickle=False) as columns:
-            dashboard.show_examples(dict(columns))
+        dashboard.show_examples(read_examples(files.examples))
+
+
+def read_examples(path: Path) -> dict[str, np.ndarray]:
+    """The translated examples of a run, as training keeps them. Raises UserError: damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as columns:
+            return dict(columns)
+    except Exception as error:  # decoders raise anything on broken files
+        raise FileError(f"{path} is damaged: restore or remove it") from error
 
 
 def replay_until_interrupted(files: Run, number: int, host: str) -> None:

@@ -25,6 +25,7 @@ from descargan.dashboard import (
     environment,
     find_history,
     plot_of,
+    read_examples,
 )
 from descargan.errors import UserError
 from descargan.visdom_server import start_server, stop_server
@@ -393,3 +394,13 @@ def test_a_folder_with_several_runs_is_asked_which(tmp_path):
 def test_replay_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no metrics of a run: see --replay and --dataset"):
         find_history(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5])
+def test_damaged_examples_are_named(trained, tmp_path, kept):
+    content = (trained / "examples_synthetic.npz").read_bytes()
+    size = int(kept * len(content)) if kept < 1 else kept
+    path = tmp_path / "examples_synthetic.npz"
+    path.write_bytes(content[:size])
+    with pytest.raises(UserError, match=f"{path} is damaged: restore or remove it"):
+        read_examples(path)
