@@ -166,7 +166,7 @@ def example_report(folder: Path) -> Path:
 def test_without_scripts_the_page_shows_the_newest_examples(
     browser, server_without_scripts, tmp_path
 ):
-    save_figure(Figure(figsize=(2, 1), dpi=100), tmp_path / "run" / "examples_synthetic.png")
+    save_figure(Figure(figsize=(8, 4)), tmp_path / "run" / "examples_synthetic.png")
     browser.get(f"http://localhost:{server_without_scripts}/env/any")
     keep_picture(browser, "plain-page")
     assert "--install-assets" in text_of(browser)
