@@ -462,7 +462,8 @@ def is_choice(name: str, value: object) -> bool:
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:
     """Options given as keywords of a function, as the command line would have read them.
 
-    Raises UserError for an unknown name or a value that the option does not take.
+    None is an option that was not typed, where nothing is its default. Raises UserError for an
+    unknown name or a value that the option does not take.
     """
     values = {}
     for name, value in keywords.items():
@@ -471,7 +472,6 @@ def checked(keywords: Mapping[str, object]) -> dict[str, object]:
         entry = FIELDS[name]
         choices, kind = entry.metadata.get("choices"), entry.metadata.get("type")
         if value is None and entry.default is None:
-            values[name] = None
             continue
         if not is_choice(name, value):
             named = ", ".join(map(repr, choices))

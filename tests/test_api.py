@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 
@@ -12,11 +13,13 @@ from conftest import ROOT, TINY, assert_refused, program, succeed
 from PIL import Image
 
 import descargan
-from descargan import HEALTHY
+from descargan import HEALTHY, training
+from descargan.api import resume_command
 from descargan.checkpoints import Run, load_weights
+from descargan.distributed import Process
 from descargan.errors import FileError, UserError
 from descargan.models import Discriminator, Generator, build_networks
-from descargan.options import Options
+from descargan.options import Options, checked
 from descargan.sources import Picture
 from descargan.translator import Translator
 
@@ -204,6 +207,29 @@ def test_options_are_refused_as_exceptions(options, sentence, tmp_path, monkeypa
     with pytest.raises(ValueError, match=sentence):
         descargan.train(**options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_none_is_an_option_that_was_not_given():
+    assert checked({"after": None, "input": None, "epochs": 3}) == {"epochs": 3}
+
+
+def test_a_training_that_is_interrupted_is_saved_and_says_so(synthetic, tmp_path, monkeypatch):
+    iterate = training.Training.iterate
+
+    def interrupted(self, batch):
+        signal.raise_signal(signal.SIGINT)
+        return iterate(self, batch)
+
+    monkeypatch.setattr(training.Training, "iterate", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="stopped and saved at iteration 1"):
+        descargan.train(dataset_path=synthetic, save_dir=tmp_path, **SIZES)
+    assert Run(tmp_path, "Synthetic").load_state()["iteration"] == 1
+
+
+def test_a_run_of_several_processes_goes_on_with_as_many(tmp_path):
+    said = resume_command(Options(save_dir=tmp_path), Process(rank=0, world=2))
+    words = "-m torch.distributed.run --nproc-per-node=2 main.py --resume --save-dir"
+    assert f"{words} {tmp_path}" in said
 
 
 @pytest.mark.parametrize("batch", [1, 3])

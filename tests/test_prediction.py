@@ -44,6 +44,11 @@ def run(trained, tmp_path) -> Path:
     return tmp_path / "run"
 
 
+def test_a_prediction_of_nothing_is_refused(run):
+    result = program("main.py", "--mode", "predict", "--save-dir", run)
+    assert_refused(result, "--mode predict needs --input")
+
+
 def test_the_mask_is_what_lies_over_the_threshold_of_the_run(run, tmp_path):
     picture(tmp_path / "in" / "a.png")
     assert predict(run, tmp_path / "in", tmp_path / "out").returncode == 0

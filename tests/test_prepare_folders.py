@@ -423,6 +423,15 @@ def test_a_mask_too_small_to_be_seen_is_not_written(groups):
     assert len(list((groups / "out").rglob("masks/*.png"))) == 1
 
 
+def test_a_share_of_nothing_is_refused(groups):
+    assert_refused(prepare(groups, "--shares", 1, 1, 0), "--shares must all be greater than 0")
+
+
+def test_masks_that_are_no_folder_are_named(groups):
+    result = prepare(groups, "--masks", groups / "nowhere")
+    assert_refused(result, groups / "nowhere", "is no folder: see --masks")
+
+
 def test_names_that_are_no_utf8_are_prepared(groups):
     name = os.fsdecode(b"caf\xe9.png")
     try:

@@ -278,6 +278,43 @@ def test_boxes_by_their_corners_and_rows_without_one(tmp_path):
     assert read_boxes(table, "id", None, ()) == {"a": ((1, 2, 10, 20), (5, 5, 1, 1))}
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "mention"),
+    [
+        (["file", "left", "top", "right", "bottom"], [1, 2, 3, 4], "has no columns x y width"),
+        (["file", "x", "y", "width", "height"], [1, 2, "wide", 4], "is no four numbers"),
+        (["file", "x", "y", "width", "height"], [1, "", 3, 4], "holds a box that is kept"),
+    ],
+)
+def test_a_table_without_boxes_says_what_is_wrong_with_it(labelled, header, row, mention):
+    table = write(labelled / "boxes.csv", header, [["i00.png", *row]])
+    result = prepare(labelled, *general(labelled, "--boxes", table))
+    assert_refused(result, table, mention)
+
+
+def test_a_row_without_a_path_is_left_out(labelled):
+    with (labelled / "labels.csv").open("a") as file:
+        file.write(",none,q1,test,AP\n")
+    succeed(labelled, *general(labelled))
+    assert left_out(labelled)["no path"] == 1
+
+
+def test_images_that_are_no_folder_are_named(labelled):
+    arguments = general(labelled)
+    arguments[arguments.index("--images") + 1] = labelled / "labels.csv"
+    assert_refused(prepare(labelled, *arguments), labelled / "labels.csv", "--images")
+
+
+def test_matching_that_leaves_nothing_of_a_class_says_so(labelled):
+    """Each view shows one class alone."""
+    lines = [[f"i{n:02}.png", n % 2, "AP" if n % 2 else "PA"] for n in range(30)]
+    write(labelled / "labels.csv", ["file", "label", "view"], lines)
+    classes = ["--healthy", "label=0", "--diseased", "label=1", "--match", "view"]
+    where = ["--table", labelled / "labels.csv", "--images", labelled / "images"]
+    result = prepare(labelled, *where, "--image-column", "file", *classes)
+    assert_refused(result, "--match view leaves none that fits")
+
+
 def test_masks_of_a_folder_serve_a_table_too(labelled):
     for number in (0, 3):
         mask = np.zeros((32, 32), bool)
