@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from descargan.errors import FileError, UserError, warn
-from descargan.files import remove_halves, without_nan, write_atomically, write_json_lines
+from descargan.files import (
+    remove_halves,
+    without_nan,
+    write_atomically,
+    write_json_lines,
+    write_lines,
+)
 from descargan.kinds import KINDS
 from descargan.models import SIZE_MULTIPLE
 
@@ -135,7 +141,8 @@ def read_file(path: Path) -> object:
         content = path.read_bytes()
     except FileNotFoundError:
         raise FileError(f"{path} does not exist: train first, or pass --save-dir") from None
-    if not is_whole(path, content):
+    sums = checksum_path(path)
+    if sums.is_file() and hashlib.sha256(content).hexdigest() not in sums.read_text().split():
         raise FileError(f"{path} is damaged, its checksum differs: restore it or train again")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -153,20 +160,30 @@ def write_file(path: Path, value: object, previous: Path | None = None) -> None:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     content = buffer.getvalue()
-    # The checksum goes first and keeps those of the files still there: whenever the program dies,
-    # what is on disk is known. Files are read for it, as the last checksum may be that of one that
-    # was never written.
-    there = [file for file in (path, previous) if file is not None and file.is_file()]
-    old = {file: each for file in there if is_whole(file, each := file.read_bytes())}
-    sums = "".join(f"{hashlib.sha256(each).hexdigest()}\n" for each in (content, *old.values()))
-    write_atomically(checksum_path(path), sums.encode())
-    write_atomically(path, content, previous if path in old else None)
+    # The checksum goes first, beside those of the files still there, which are forgotten at last:
+    # whenever the program dies, what is on disk is known.
+    sums, known = checksum_path(path), known_digests(path, previous)
+    digest = hashlib.sha256(content).hexdigest()
+    write_lines(sums, [digest, *known])
+    write_atomically(path, content, previous)
+    write_lines(sums, [digest, *known[:1]])
 
 
-def is_whole(path: Path, content: bytes) -> bool:
-    """Whether the ``content`` of a file is what was written; taken for it where no checksum is."""
+def known_digests(path: Path, previous: Path | None) -> list[str]:
+    """Checksums of a file and of its previous version, where these are whole.
+
+    As they were written; but more than two are of a write that died, and then the files are read.
+    """
     sums = checksum_path(path)
-    return not sums.is_file() or hashlib.sha256(content).hexdigest() in sums.read_text().split()
+    listed = sums.read_text().split() if sums.is_file() else []
+    if len(listed) == 2:
+        return listed
+    found = []
+    for file in (path, previous):
+        if file is not None and file.is_file():
+            with file.open("rb") as stream:
+                found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return [digest for digest in found if digest in listed or not listed]
 
 
 def checksum_path(path: Path) -> Path:

@@ -52,8 +52,12 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+
+
 def write_json_lines(path: Path, records: Iterable[dict]) -> None:
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    write_lines(path, map(json.dumps, records))
 
 
 def read_json(path: Path) -> dict:
