@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from descargan.errors import FileError, UserError
+from descargan.locks import held
 
 Job, Outcome = TypeVar("Job"), TypeVar("Outcome")
 
@@ -128,17 +129,38 @@ def built_whole(output: Path, marker: str, overwrite: bool) -> Iterator[Path]:
             )
     with naming(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        temporary.chmod(0o755)
+    with in_place_of(output) as temporary:
         yield temporary
-        old = temporary.with_name(temporary.name + ".old")
-        if output.exists():
-            output.rename(old)
-        temporary.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def in_place_of(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of ``folder`` when the block ends without an error.
+
+    What killed processes have left of such is removed. Raises UserError where another process
+    writes to it.
+    """
+    unfinished = f".{folder.name}.unfinished-"
+    with held(folder.with_name(f".{folder.name}.lock")) as ours:
+        if not ours:
+            raise UserError(
+                f"{folder} is being written by another process: wait until it has ended, or name "
+                "another folder"
+            )
+        for left in folder.parent.glob(f"{glob.escape(unfinished)}????????"):
+            shutil.rmtree(left, ignore_errors=True)
+        with naming(folder):
+            temporary = Path(tempfile.mkdtemp(prefix=unfinished, dir=folder.parent))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            old = temporary.with_name(temporary.name + ".old")
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def available_cores() -> int:

@@ -2,10 +2,7 @@
 
 import csv
 import io
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +29,7 @@ from descargan.figures import (
     roc_figure,
     save_figure,
 )
-from descargan.files import naming, without_nan, write_atomically, write_json
+from descargan.files import in_place_of, naming, without_nan, write_atomically, write_json
 from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
@@ -167,7 +164,7 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
     files = map_names(names_of(dataset))
     in_unit = method.in_unit and not dataset.has_masks
     seen = Seen([], {}, Gallery(), {})
-    with replaced_folder(results / "difference_maps") as maps:
+    with in_place_of(results / "difference_maps") as maps:
         for index, finding in enumerate(ahead(method.findings(dataset), AHEAD)):
             row = describe_image(dataset.name(index), finding, thresholds, in_unit)
             seen.rows.append({**row, "map": files[index]})
@@ -285,20 +282,6 @@ def findings_in(files: list[Path], dataset: ImageDataset) -> Iterator[Finding]:
 
 def names_of(dataset: ImageDataset) -> list[str]:
     return [dataset.name(index) for index in range(len(dataset))]
-
-
-@contextmanager
-def replaced_folder(final: Path) -> Iterator[Path]:
-    """A new folder that takes the place of the old one when all is there."""
-    with naming(final):
-        new = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    try:
-        new.chmod(0o755)
-        yield new
-        shutil.rmtree(final, ignore_errors=True)
-        new.rename(final)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def show(

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PRODUCT = sorted([*ROOT.glob("*.py"), *(ROOT / "descargan").glob("*.py")])
 MOST_LINES, MOST_PARAMETERS = 60, 6
-LIGHT = ("errors", "kinds", "cli", "files", "options", "arguments")
+LIGHT = ("errors", "kinds", "cli", "locks", "files", "options", "arguments")
 
 
 def functions(path: Path):

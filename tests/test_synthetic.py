@@ -13,6 +13,7 @@ import pytest
 from conftest import assert_refused, program, start, succeed
 
 import create_synthetic_dataset as synthetic
+from descargan.locks import held
 
 
 def sample(seed, size=256, disease="atrophy"):
@@ -227,6 +228,21 @@ def test_an_existing_set_is_kept_without_overwrite(tmp_path):
     succeed(*arguments, "--seed", 1, "--overwrite")
     assert contents(tmp_path / "set") != before
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_one_process_at_a_time_writes_a_data_set_and_removes_what_a_killed_one_left(tmp_path):
+    left, kept = tmp_path / ".set.unfinished-abcdefgh", tmp_path / ".set-of-mine"
+    for folder in (left, kept):
+        folder.mkdir()
+        (folder / "0000.npy").touch()
+    arguments = ["create_synthetic_dataset.py", "--output", tmp_path / "set", "--image-size", 64]
+    arguments += ["--train", 1, "--validate", 1, "--test", 1]
+    with held(tmp_path / ".set.lock"):
+        refused = program(*arguments)
+    assert_refused(refused, tmp_path / "set", "is being written by another process")
+    assert left.exists()
+    succeed(*arguments)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [kept.name, "set"]
 
 
 def test_overwrite_never_replaces_a_folder_of_another_kind(tmp_path):
