@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
@@ -14,6 +12,8 @@ def held(path: Path) -> Iterator[bool]:
     Gives whether it is ours: False where another process holds it. On file systems that have no
     locks nothing is held.
     """
+    from filelock import FileLock, Timeout  # which a program's --help does without
+
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
