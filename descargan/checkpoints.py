@@ -172,7 +172,7 @@ def write_file(path: Path, value: object, previous: Path | None = None) -> None:
 def known_digests(path: Path, previous: Path | None) -> list[str]:
     """Checksums of a file and of its previous version, where these are whole.
 
-    As they were written; but more than two are of a write that died, and then the files are read.
+    As they were written, two of them; more are of a write that died, and then the files are read.
     """
     sums = checksum_path(path)
     listed = sums.read_text().split() if sums.is_file() else []

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,7 +46,8 @@ def write_atomically(path: Path, content: bytes, previous: Path | None = None) -
 def remove_halves(path: Path) -> None:
     """Remove what writes of a file have left that were killed."""
     for half in path.parent.glob(f".{glob.escape(path.name[:32])}.????????"):
-        half.unlink(missing_ok=True)
+        with suppress(OSError):  # of another user, or gone
+            half.unlink()
 
 
 def write_json(path: Path, value: object) -> None:
