@@ -12,9 +12,10 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -184,6 +185,22 @@ def known_digests(path: Path, previous: Path | None) -> list[str]:
             with file.open("rb") as stream:
                 found.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return [digest for digest in found if digest in listed or not listed]
+
+
+@contextlib.contextmanager
+def stored_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of an .npz file, for a block that takes them out.
+
+    Raises FileNotFoundError where there is none, and UserError where what the block takes is not
+    whole.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # decoders raise anything on broken files
+        raise FileError(f"{path} is damaged: restore or remove it") from error
 
 
 def checksum_path(path: Path) -> Path:

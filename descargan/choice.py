@@ -83,13 +83,13 @@ def best_place(scores: dict[str, float], process: Process) -> int:
 
 
 def take_over(candidate: Run, run: Run) -> None:
-    """Make a candidate's files those of the run, its training state last, and forget the others.
+    """Make a candidate's files those of the run, its training state last.
 
     Until the state is there, in one step, the run has not begun, so that half of a copy is none.
+    The training that goes on with it removes the candidates: ``Run.remove_remains``.
     """
     states = (candidate.state, candidate.previous_state)
     for path in candidate.folder.iterdir():
         if path.is_file() and path not in states:
             shutil.copy2(path, run.folder / path.name)
     candidate.state.replace(run.state)
-    run.remove_remains()

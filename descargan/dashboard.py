@@ -34,11 +34,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from descargan.assets import install_assets
-from descargan.checkpoints import Run, find_run
+from descargan.checkpoints import Run, find_run, stored_arrays
 from descargan.cli import Parser, port, run
 from descargan.commands import command
 from descargan.distributed import Process
-from descargan.errors import FileError, UserError, warn
+from descargan.errors import UserError, warn
 from descargan.figures import as_array, example_figure
 from descargan.kinds import KINDS
 from descargan.options import Options
@@ -462,11 +462,8 @@ def replay(files: Run, dashboard: Dashboard) -> None:
 
 def read_examples(path: Path) -> dict[str, np.ndarray]:
     """The translated examples of a run, as training keeps them. Raises UserError: damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as columns:
-            return dict(columns)
-    except Exception as error:  # decoders raise anything on broken files
-        raise FileError(f"{path} is damaged: restore or remove it") from error
+    with stored_arrays(path) as columns:
+        return dict(columns)
 
 
 def replay_until_interrupted(files: Run, number: int, host: str) -> None:

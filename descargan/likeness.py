@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from descargan.checkpoints import stored_arrays
 from descargan.data import ImageDataset, load
-from descargan.errors import FileError
 from descargan.files import write_atomically
 from descargan.images import scale_to_range
 
@@ -96,9 +96,7 @@ def sample(dataset: ImageDataset) -> Iterator[Tensor]:
 def read_likeness(path: Path) -> Likeness | None:
     """What stands in a file; None where there is none. Raises UserError where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with stored_arrays(path) as stored:
             return Likeness(stored["centre"], stored["precision"], float(stored["limit"]))
     except FileNotFoundError:
         return None
-    except Exception as error:  # decoders raise anything on broken files
-        raise FileError(f"{path} is damaged: restore or remove it") from error

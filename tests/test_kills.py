@@ -15,19 +15,8 @@ from descargan.errors import UserError
 
 @pytest.mark.slow
 def test_a_run_killed_in_every_write_has_the_weights_of_an_uninterrupted_one(synthetic, tmp_path):
-    common = [
-        *TINY,
-        "--epochs",
-        11,
-        "--batch-size",
-        6,
-        "--critic-steps",
-        1,
-        "--log-every",
-        1,
-        "--visdom",
-        "off",
-    ]
+    common = [*TINY, "--epochs", 11, "--batch-size", 6, "--critic-steps", 1]
+    common += ["--log-every", 1, "--visdom", "off"]
     common += ["--dataset-path", synthetic, "--resume", "auto", "--save-dir"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     succeed("main.py", *common, whole)
