@@ -12,7 +12,7 @@ from PIL import Image
 from descargan import HEALTHY
 from descargan.errors import UserError
 from descargan.files import naming
-from descargan.images import fit, read_slices
+from descargan.images import as_stored, fit, read_slices
 from descargan.layout import MASKS
 from descargan.masks import fit_mask, read_mask, read_masks
 from descargan.outlines import Box, draw_boxes
@@ -102,12 +102,17 @@ def convert(plan: Plan, root: Path, output: Path, form: Form) -> list[Outcome]:
             fitted = [fit(image, form.size) for image in shown]
         if not all(np.isfinite(image).all() for image in fitted):
             raise UserError(f"{item.source} holds values that overflow when it is resized")
+        files = [picture_name(item, one.name) for one in slices]
+        for file in files:
+            if (root / plan.split / plan.folder / f"{file}.{form.kind}").exists():
+                raise UserError(f"{item.source} would be written over another image: rename it")
     except UserError as error:
         return [Outcome(problem=str(error))]
     coloured = is_coloured(Path(item.source))
     outcomes = []
-    for (name, _), image, small, mask in zip(slices, images, fitted, masks, strict=True):
-        file = picture_name(item, name)
+    for file, (name, _), image, small, mask in zip(
+        files, slices, images, fitted, masks, strict=True
+    ):
         path = f"{plan.split}/{plan.folder}/{file}.{form.kind}"
         with naming(output / path):
             write_image(small, root / path)
@@ -150,25 +155,29 @@ def read_outlines(
 
     Raises UserError where they do not fit, or outline a lesion in a healthy image.
     """
-    shapes = [image.shape[-2:] for image in images]
+    source, number = Path(item.source), len(images)
     if item.outline is None:
-        return [None] * len(images)
+        return [None] * number
     if not isinstance(item.outline, str):
+        if number > 1:
+            raise UserError(f"{source} holds {number} pictures, and a box is of one: pass --masks")
+        shape, set_upright = as_stored(source)
         try:
-            return [draw_boxes(list(item.outline), *shape) for shape in shapes]
+            return [set_upright(draw_boxes(list(item.outline), *shape))]
         except UserError as error:
-            raise UserError(f"{item.source}: {error}") from None
+            raise UserError(f"{source}: {error}") from None
     path = Path(item.outline)
     if is_volume(path):
-        found = read_masks(path, axis)
+        found = read_masks(path, source, axis)
         masks = [found.get(name) for name in names] if names != [""] else list(found.values())
     else:
-        masks = [read_mask(path)] * len(images)
-    if len(masks) != len(images) or any(mask is None for mask in masks):
+        masks = [read_mask(path)]
+    if len(masks) != number or any(mask is None for mask in masks):
         raise UserError(f"{path} has other slices than {item.source}")
-    for mask, shape in zip(masks, shapes, strict=True):
-        if mask.shape != tuple(shape):
-            sizes = " and ".join(f"{height} x {width}" for height, width in (mask.shape, shape))
+    for mask, image in zip(masks, images, strict=True):
+        if mask.shape != image.shape[-2:]:
+            shapes = mask.shape, image.shape[-2:]
+            sizes = " and ".join(f"{height} x {width}" for height, width in shapes)
             raise UserError(f"{path} and {item.source} differ in size: {sizes} pixels")
         if item.label == HEALTHY and mask.any():
             raise UserError(f"{path} outlines a lesion in an image of the healthy class")

@@ -27,10 +27,11 @@ GROUPS = (  # where enhanced multi-frame files keep that for each frame
     *("PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence"),
 )
 STORAGE = b"1.2.840.10008.5.1.4.1.1."
-WITHOUT_IMAGE = (  # classes: index of a medium; signals, presentations, reports, plans, documents
+# Classes: index of a medium; signals, presentations, reports, documents, outlines, doses, plans.
+WITHOUT_IMAGE = (
     b"1.2.840.10008.1.3.10",
-    *(STORAGE + c for c in (b"9.", b"11.", b"67", b"88.", b"104.", b"66.1", b"66.2", b"66.3")),
-    *(STORAGE + c for c in (b"66.5", b"66.6", b"481.3", b"481.4", b"481.5", b"481.8", b"481.9")),
+    *(STORAGE + c for c in (b"9.", b"11.", b"66", b"67", b"88.", b"104.")),
+    *(STORAGE + b"481." + c for c in (b"2\0", b"3", b"4", b"5", b"8", b"9")),
 )
 HEAD = 512  # bytes of a file that tell all this
 
@@ -108,6 +109,18 @@ def read_frames(path: Path, single: bool = False) -> Iterator[np.ndarray]:
             image = presented(decode(dataset, index, path), dataset, header)
             image = square_pixels(image, spacing_of(header))
         yield image
+
+
+def read_grid(path: Path) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Rows and columns of the frames of a DICOM file as they are stored, and its spacing.
+
+    The pixels are not read.
+    """
+    dcmread = import_dcmread(path)
+    with warnings.catch_warnings(action="ignore"):
+        dataset = dcmread(path, force=True, stop_before_pixels=True)
+        spacing = spacing_of(header_of_frame(dataset, 0))
+    return (dataset.Rows, dataset.Columns), spacing
 
 
 def import_dcmread(path: Path) -> Callable:
@@ -212,8 +225,10 @@ def is_padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int):
         return np.zeros(stored.shape, bool)
-    last = dataset.get("PixelPaddingRangeLimit", first)
-    return (stored >= min(first, last)) & (stored <= max(first, last))
+    last = dataset.get("PixelPaddingRangeLimit")
+    # Written as unsigned beside signed pixels, it is the value of the same bits.
+    ends = np.array([first, first if last is None else last]).astype(stored.dtype)
+    return (stored >= ends.min()) & (stored <= ends.max())
 
 
 def spacing_of(dataset: "Dataset") -> tuple[float, float]:

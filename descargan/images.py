@@ -1,6 +1,7 @@
 """One image: read from a file of any kind, fitted to the networks' size and back, scaled."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descargan import dicom
+from descargan import dicom, pictures
 from descargan.errors import UserError
-from descargan.geometry import padding, resize
-from descargan.pictures import is_tiff, read_pages, read_picture
+from descargan.geometry import padding, resize, square_pixels
+from descargan.pictures import UPRIGHT, is_tiff, read_pages, read_picture
 from descargan.scaling import SMALLEST, intensity_range, scale, without_no_data
 from descargan.volumes import AXES, is_volume, read_volume, slice_name, slices
 from descargan.volumes import SUFFIXES as VOLUMES
@@ -80,9 +81,16 @@ def read_checked(
     path: Path, single: bool, axis: str = "axial", body_share: float = 0.0
 ) -> Iterator[Slice]:
     """The pictures of a file, checked; any error is a UserError that names the file."""
-    try:
+    with explained(path):
         for name, array in named(path, single, axis, body_share):
             yield Slice(name, checked(array, path))
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn any error of what reads a file into a UserError that names it."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # decoders raise anything on broken files
@@ -90,17 +98,46 @@ def read_checked(
         raise UserError(f"{path} {UNREADABLE}: {reason}") from error
 
 
+def as_stored(path: Path) -> tuple[tuple[int, int], Callable[[np.ndarray], np.ndarray]]:
+    """Rows and columns of a picture as it is stored, and what sets a drawing on it as it is shown.
+
+    That takes bool (rows, columns) and turns it, or makes its pixels square, as :func:`read_image`
+    does with the picture. Raises UserError where the file cannot be read, or is a volume.
+    """
+    if is_volume(path):
+        raise UserError(f"{path} is a volume, on which boxes cannot be drawn: pass --masks")
+    with explained(path):
+        kind = kind_of(path)
+        if kind == "array":
+            return read_npy(path).shape[-2:], np.asarray
+        if kind == "DICOM":
+            shape, spacing = dicom.read_grid(path)
+            return shape, lambda drawn: square_pixels(drawn.astype(np.float32), spacing) >= 0.5
+        shape, orientation = pictures.read_grid(path)
+        return shape, UPRIGHT.get(orientation, np.asarray)
+
+
+def kind_of(path: Path) -> str:
+    """What a file is by its content, else by its suffix: array, volume, DICOM or picture."""
+    head, suffix = head_of(path), path.suffix.lower()
+    if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
+        return "array"
+    if is_volume(path):
+        return "volume"
+    is_dicom = dicom.is_dicom(head) or (suffix in DICOM and not head.startswith(STARTS))
+    return "DICOM" if is_dicom else "picture"
+
+
 def named(
     path: Path, single: bool, axis: str, body_share: float
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and array of every picture of a file, by the kind of file that its content tells."""
-    head = head_of(path)
-    suffix = path.suffix.lower()
-    if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
+    """Name and array of every picture of a file."""
+    kind = kind_of(path)
+    if kind == "array":
         yield "", read_npy(path)
-    elif is_volume(path):
+    elif kind == "volume":
         yield from slices_of_volume(path, single, axis, body_share)
-    elif dicom.is_dicom(head) or (suffix in DICOM and not head.startswith(STARTS)):
+    elif kind == "DICOM":
         yield from numbered("frame", dicom.read_frames(path, single))
     elif is_tiff(path) and not single:
         yield from numbered("page", read_pages(path))

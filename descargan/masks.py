@@ -7,8 +7,8 @@ from PIL import Image
 
 from descargan.errors import UserError
 from descargan.geometry import padding
-from descargan.images import read_image
-from descargan.volumes import read_volume, slice_name, slices
+from descargan.images import explained, read_image
+from descargan.volumes import is_volume, laid_as, read_volume, slice_name, slices
 
 FEW = 16  # values; a mask of more of them is smoothed or compressed, and not labelled
 EDGE, MOST_BETWEEN = 0.1, 0.05  # smoothing and compression leave few pixels between the extremes
@@ -18,12 +18,17 @@ def read_mask(path: Path) -> np.ndarray:
     """A mask file as bool (H, W): 0/1, 0/255, labels 0, 1, 2, ..., colour, or .npy.
 
     Not 0 is diseased. Where there are more than FEW values, as after JPEG or smoothing, what is at
-    least half of the greatest is. Raises UserError for values below 0, and for a picture in grey.
+    least half of the greatest is. Raises UserError for values below 0, for several without 0, and
+    for a picture in grey.
     """
     mask = read_image(path)[0]
-    if mask.min() < 0:
+    values = np.unique(mask)
+    if values[0] < 0:
         raise UserError(f"{path} holds values below 0 and is no mask: save 0 and 255")
-    if len(np.unique(mask)) <= FEW:
+    if len(values) <= FEW:
+        if 0 not in values and len(values) > 1:
+            found = ", ".join(f"{value:g}" for value in values)
+            raise UserError(f"{path} holds {found} and is no mask: save 0 where no lesion is")
         return mask > 0
     share = mask / mask.max()
     if ((share > EDGE) & (share < 1 - EDGE)).mean() > MOST_BETWEEN:
@@ -31,14 +36,18 @@ def read_mask(path: Path) -> np.ndarray:
     return share >= 0.5
 
 
-def read_masks(path: Path, axis: str = "axial") -> dict[str, np.ndarray]:
-    """The masks of a NIfTI volume, not 0 being diseased, by the names of ``read_slices``.
+def read_masks(path: Path, image: Path, axis: str = "axial") -> dict[str, np.ndarray]:
+    """The masks in a NIfTI volume, not 0 being diseased, by the names of the slices of ``image``.
 
-    bool (H, W); where pixels are made square, diseased is what is at least half of it.
+    bool (H, W); where pixels are made square, diseased is what is at least half of it. The two may
+    be stored in different orders; raises UserError where their voxels lie in different places.
     """
-    volume = read_volume(path)
-    diseased = volume._replace(array=(volume.array > 0).astype(np.float32))
-    return {slice_name(axis, n): mask >= 0.5 for n, mask in slices(diseased, axis).items()}
+    with explained(path):
+        volume = read_volume(path)
+        if is_volume(image):
+            volume = laid_as(image, volume)
+        diseased = volume._replace(array=(volume.array > 0).astype(np.float32))
+        return {slice_name(axis, n): mask >= 0.5 for n, mask in slices(diseased, axis).items()}
 
 
 def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -59,6 +59,17 @@ def read_pages(path: Path) -> Iterator[np.ndarray]:
         yield image
 
 
+def read_grid(path: Path) -> tuple[tuple[int, int], int]:
+    """Rows and columns of a picture as it is stored, and its EXIF orientation, see UPRIGHT."""
+    with quiet():
+        if is_tiff(path):
+            with tifffile.TiffFile(path) as file:
+                page = file.pages[page_numbers(path)[0]].aspage()
+                return (page.imagelength, page.imagewidth), orientation_of(page)
+        with Image.open(path) as picture:
+            return picture.size[::-1], orientation_in(picture)
+
+
 def is_tiff(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) in TIFF_STARTS
@@ -95,10 +106,15 @@ def decode(picture: Image.Image, path: Path) -> np.ndarray:
     else:
         colour = picture.convert("RGB") if picture.mode == "P" else picture
         grey = np.asarray(colour.convert("L"))
+    turn = UPRIGHT.get(orientation_in(picture))
+    return grey if turn is None else turn(grey)
+
+
+def orientation_in(picture: Image.Image) -> int:
+    """The EXIF orientation of an opened picture, 1 of one that has none."""
     with suppress(Exception):  # a broken EXIF block tells no orientation
-        turn = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
-        grey = grey if turn is None else turn(grey)
-    return grey
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return 1
 
 
 def colour_of_16_bits(path: Path, rawmode: str) -> np.ndarray:

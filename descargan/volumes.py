@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("L", "P", "I")  # where X, Y, Z of a Volume grow to: left, posterior, inferior
 SUFFIXES = (".nii", ".nii.gz")
+SAME_PLACE = 0.5  # of a voxel: voxels less far apart are the same, saved with other rounding
 TEXTS = ("descrip", "aux_file", "intent_name", "db_name")  # free ones of a header
 
 
@@ -44,6 +45,22 @@ def read_volume(path: Path) -> Volume:
     NaN, infinity and values beyond +-NO_DATA are no data and become the smallest other value.
     Raises UserError for several volumes in a file and for values that are no real numbers.
     """
+    source, turned = open_volume(path)
+    import nibabel
+
+    array = source.get_fdata(dtype=np.float32, caching="unchanged")
+    array = nibabel.apply_orientation(array.reshape(shape_of(source)), turned)
+    try:
+        array = without_no_data(array)
+    except ValueError:
+        raise UserError(f"{path} is empty or holds no finite value: mend or remove it") from None
+    sizes = nibabel.affines.voxel_sizes(source.affine)
+    spacing = tuple(float(sizes[np.flatnonzero(turned[:, 0] == axis)[0]]) for axis in range(3))
+    return Volume(array, spacing, turned, source)
+
+
+def open_volume(path: Path) -> tuple["Nifti1Image", np.ndarray]:
+    """A file as :func:`read_volume` reads it, its voxels not yet, and how its array is turned."""
     try:
         import nibabel
     except ImportError:
@@ -60,15 +77,45 @@ def read_volume(path: Path) -> Volume:
     turned = nibabel.orientations.ornt_transform(
         start, nibabel.orientations.axcodes2ornt(SHOWN)
     ).astype(int)
-    array = source.get_fdata(dtype=np.float32, caching="unchanged")
-    array = nibabel.apply_orientation(array.reshape((*array.shape, 1, 1)[:3]), turned)
-    try:
-        array = without_no_data(array)
-    except ValueError:
-        raise UserError(f"{path} is empty or holds no finite value: mend or remove it") from None
-    sizes = nibabel.affines.voxel_sizes(source.affine)
-    spacing = tuple(float(sizes[np.flatnonzero(turned[:, 0] == axis)[0]]) for axis in range(3))
-    return Volume(array, spacing, turned, source)
+    return source, turned
+
+
+def shape_of(source: "Nifti1Image") -> tuple[int, int, int]:
+    return (*source.shape, 1, 1)[:3]
+
+
+def laid_as(path: Path, volume: Volume) -> Volume:
+    """The volume with its slices numbered as those of the file ``path``, of the same voxels.
+
+    Raises UserError where the voxels of the two lie in different places.
+    """
+    source, turned = open_volume(path)
+    (shape, ends), (other_shape, other_ends) = (
+        corners(*pair) for pair in ((source, turned), (volume.source, volume.turned))
+    )
+    mask = volume.source.get_filename()
+    if shape != other_shape:
+        sizes = " and ".join(" x ".join(map(str, each)) for each in (other_shape, shape))
+        raise UserError(f"{mask} and {path} differ in size: {sizes} voxels")
+    apart = np.abs(ends - other_ends).max()
+    if apart > SAME_PLACE * min(volume.spacing):
+        raise UserError(
+            f"{mask} and {path} lie in different places, {apart:.3g} mm apart, by their affines: "
+            "save the mask with that of its image"
+        )
+    return volume._replace(turned=turned)
+
+
+def corners(source: "Nifti1Image", turned: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape of a turned array, and where its first voxel and the last of each axis lie, in mm."""
+    from nibabel.orientations import inv_ornt_aff
+
+    shape = shape_of(source)
+    last = np.empty(3, int)
+    last[turned[:, 0]] = np.array(shape) - 1
+    affine = source.affine @ inv_ornt_aff(turned, shape)
+    ends = np.concatenate([np.zeros((3, 1)), np.diag(last)], axis=1)
+    return tuple(int(n) + 1 for n in last), affine[:3, :3] @ ends + affine[:3, 3:]
 
 
 def slices(volume: Volume, axis: str, body_share: float = 0.0) -> dict[int, np.ndarray]:

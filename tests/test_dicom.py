@@ -163,13 +163,15 @@ def test_tables_of_values_of_interest(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm")[0], expected)
 
 
+@pytest.mark.parametrize("value", [("SS", -2000), ("US", 63536)])  # of the same bits
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path, photometric):
+def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path, photometric, value):
     dataset = pydicom.dcmread(FOLDER / "MR_small.dcm")
     stored = dataset.pixel_array.copy()
     stored[:20] = -2000
     dataset.PixelData = stored.tobytes()
-    dataset.add_new("PixelPaddingValue", "SS", -2000)
+    dataset.add_new("PixelPaddingValue", *value)
+    dataset.add_new("PixelPaddingRangeLimit", value[0], None)
     dataset.PhotometricInterpretation = photometric
     del dataset.WindowCenter, dataset.WindowWidth
     dataset.save_as(tmp_path / "a.dcm")
@@ -244,7 +246,10 @@ def test_dicom_without_preamble_and_header_is_recognised(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a"), read_image(FOLDER / "MR_small.dcm"))
 
 
-@pytest.mark.parametrize("name", ["rtplan.dcm", "test-SR.dcm", "waveform_ecg.dcm", "reportsi.dcm"])
+@pytest.mark.parametrize(
+    "name",
+    ["rtplan.dcm", "test-SR.dcm", "waveform_ecg.dcm", "reportsi.dcm", "liver.dcm", "rtdose.dcm"],
+)
 def test_dicom_of_a_class_without_images_is_no_image(name):
     assert not is_image(FOLDER / name)
 

@@ -22,3 +22,15 @@ def test_a_picture_in_grey_is_no_mask(tmp_path):
     Image.fromarray(slope).save(tmp_path / "image.png")
     with pytest.raises(UserError, match=r"image\.png is no mask"):
         read_mask(tmp_path / "image.png")
+
+
+@pytest.mark.parametrize("values", [(1, 2), (127, 255)])
+def test_a_mask_without_0_tells_no_lesion(tmp_path, values):
+    Image.fromarray(np.where(LESION, *np.uint8(values)[::-1])).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match=f"holds {values[0]}, {values[1]} and is no mask"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_a_mask_of_one_value_is_lesion_all_over(tmp_path):
+    Image.new("L", (3, 2), 255).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").all()

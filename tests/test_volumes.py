@@ -204,10 +204,47 @@ def test_masks_of_a_volume_have_two_values_and_the_names_of_its_slices(tmp_path)
     labels = np.zeros((10, 10, 3), np.float32)
     labels[2:5, 3:7, 1] = 1
     labels[5:7, 3:7, 1] = 2
-    masks = read_masks(write(tmp_path / "a.nii", labels, spacing=(2, 1, 1)))
+    path = write(tmp_path / "a.nii", labels, spacing=(2, 1, 1))
+    masks = read_masks(path, path)
     image_names = [s.name for s in read_slices(tmp_path / "a.nii")]
     assert sorted(masks) == image_names
     expected = np.zeros((10, 20), bool)
     expected[3:7, 4:14] = True
     np.testing.assert_array_equal(masks["axial-001"], expected)
     assert not masks["axial-000"].any()
+
+
+@pytest.mark.parametrize("orientation", ["LPI", "RAS", "PIR"])
+def test_a_mask_lies_on_its_image_however_the_two_are_stored(tmp_path, orientation):
+    image = np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    lesion = image > 0.8
+    image[lesion] = 9
+    image_path = write(tmp_path / "image.nii", image, "LPI")
+    mask_path = write(tmp_path / "mask.nii", lesion.astype(np.float32), orientation)
+    masks = read_masks(mask_path, image_path)
+    for name, shown in read_slices(image_path):
+        np.testing.assert_array_equal(masks[name], shown[0] == 9)
+
+
+def test_a_mask_that_lies_elsewhere_than_its_image_is_refused(tmp_path):
+    array = np.ones((4, 5, 6), np.float32)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([-1, -1, 1, 1])), tmp_path / "image.nii")
+    for name, affine, mention in [
+        ("plain.nii", np.eye(4), "4 mm apart"),
+        ("moved.nii", np.diag([-1, -1, 1, 1]) + np.eye(4, k=3) * 5, "5 mm apart"),
+    ]:
+        nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / name)
+        with pytest.raises(UserError, match=rf"{name} and .* different places, {mention}"):
+            read_masks(tmp_path / name, tmp_path / "image.nii")
+    nibabel.save(nibabel.Nifti1Image(array[1:], np.diag([-1, -1, 1, 1])), tmp_path / "small.nii")
+    with pytest.raises(UserError, match="differ in size: 3 x 5 x 6 and 4 x 5 x 6 voxels"):
+        read_masks(tmp_path / "small.nii", tmp_path / "image.nii")
+
+
+def test_a_damaged_mask_is_refused_in_a_sentence(tmp_path):
+    path = write(tmp_path / "a.nii.gz", head())
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"none" * 200):
+        (tmp_path / "mask.nii.gz").write_bytes(content)
+        with pytest.raises(UserError, match=r"mask\.nii\.gz cannot be read"):
+            read_masks(tmp_path / "mask.nii.gz", path)
