@@ -20,7 +20,7 @@ from descargan.cli import Parser, run
 from descargan.conversion import Item
 from descargan.errors import UserError
 from descargan.kinds import PICTURES
-from descargan.outlines import find_masks
+from descargan.outlines import apart_from_masks, find_masks
 from descargan.patients import code_patients
 from descargan.preparation import (
     NO_PATIENT,
@@ -38,7 +38,11 @@ from descargan.scanning import kinds, scan
 
 
 def collect(
-    folder: Path, label: int, pattern: re.Pattern[str] | None
+    folder: Path,
+    label: int,
+    pattern: re.Pattern[str] | None,
+    masks: Path | None = None,
+    mask_suffix: str = "",
 ) -> tuple[list[Item], list[tuple[str, str]]]:
     """The images below a folder, and what is passed over with the reason.
 
@@ -47,7 +51,9 @@ def collect(
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --healthy and --diseased")
-    paths, passed_over = scan(folder)
+    found, passed_over = scan(folder)
+    paths, outlines = apart_from_masks(found, folder, masks, mask_suffix)
+    passed_over += [(path, "mask of another image") for path in outlines]
     if not paths:
         reasons = Counter(reason for _, reason in passed_over).most_common(3)
         found = "; passed over: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
@@ -137,8 +143,9 @@ def main() -> None:
     for option, folder in inputs.items():
         if folder is not None:
             refuse_overlap(options.output, option, folder)
-    healthy, passed_over = collect(arguments.healthy, HEALTHY, arguments.patient)
-    diseased, more = collect(arguments.diseased, DISEASED, arguments.patient)
+    how = arguments.patient, arguments.masks, arguments.mask_suffix
+    healthy, passed_over = collect(arguments.healthy, HEALTHY, *how)
+    diseased, more = collect(arguments.diseased, DISEASED, *how)
     refuse_contradiction(*roots)
     items = healthy + diseased
     if arguments.patient is None:

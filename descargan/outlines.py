@@ -1,5 +1,6 @@
 """Outlines of what is diseased, on their way to masks: files found by name, boxes drawn."""
 
+import re
 from collections import Counter
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -7,7 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from descargan.errors import UserError
+from descargan.layout import MASKS
 from descargan.scanning import scan
+
+# What the name of a mask has more than that of the image beside it.
+MARK = r"[ _.-]+(mask|seg|label|annotation|outline)"
 
 
 class Box(NamedTuple):
@@ -49,12 +54,43 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
     return result
 
 
+def apart_from_masks(
+    paths: list[Path], root: Path, folder: Path | None, suffix: str
+) -> tuple[list[Path], list[Path]]:
+    """The images among ``paths`` below ``root``, and the masks of them.
+
+    Masks are what lies in ``folder`` or in one called masks, and what has the name of an image
+    beside it and ``suffix`` or a MARK more. Raises UserError where nothing tells them apart.
+    """
+    inside = None
+    if folder is not None and root.resolve().is_relative_to(folder.resolve()):
+        if not suffix:
+            raise UserError(f"--masks {folder} holds images too: say --mask-suffix, or move them")
+    elif folder is not None and folder.resolve().is_relative_to(root.resolve()):
+        inside = folder.resolve().relative_to(root.resolve())
+    mark = re.compile(MARK + (f"|{re.escape(suffix)}" if suffix else ""), re.IGNORECASE)
+    names = {(path.parent, bare(path.name)) for path in paths}
+
+    def is_mask(path: Path) -> bool:
+        below = path.relative_to(root)
+        if inside is not None and below.is_relative_to(inside):
+            return True
+        if MASKS in map(str.lower, below.parts[:-1]):
+            return True
+        name = bare(path.name)
+        return any((path.parent, name[: m.start()]) in names for m in mark.finditer(name))
+
+    masks = {path for path in paths if is_mask(path)}
+    return [path for path in paths if path not in masks], sorted(masks)
+
+
 def bare(path: PurePath | str) -> str:
-    """A path without its suffix, of which .nii.gz has two."""
+    """A path without its suffix, of which .nii.gz has two, and a DICOM named by numbers none."""
     path = PurePath(path)
     if path.name.lower().endswith(".nii.gz"):
         path = path.with_suffix("")
-    return path.with_suffix("").as_posix()
+    is_number = not path.suffix.strip(".0123456789")
+    return (path if is_number else path.with_suffix("")).as_posix()
 
 
 def draw_boxes(boxes: list[Box], height: int, width: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from descargan.errors import UserError
-from descargan.outlines import Box, draw_boxes, find_masks
+from descargan.outlines import Box, apart_from_masks, draw_boxes, find_masks
 
 LESION = np.zeros((20, 30), bool)
 LESION[4:10, 5:17] = True
@@ -55,3 +55,33 @@ def test_a_folder_without_any_mask_of_these_images_names_what_it_looked_for(tmp_
     masks(tmp_path, "8.png")
     with pytest.raises(UserError, match=r"7_seg\.png .*--mask-suffix"):
         find_masks(["7.png"], tmp_path, "_seg")
+
+
+def test_a_name_of_numbers_has_no_suffix(tmp_path):
+    masks(tmp_path, "1.2.840.5.png", "1.2.840.6.png")
+    found = find_masks(["1.2.840.5", "1.2.840.6"], tmp_path, "")
+    assert found == [str(tmp_path / "1.2.840.5.png"), str(tmp_path / "1.2.840.6.png")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "suffix", "outlines"),
+    [
+        (None, "", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png"]),
+        ("drawn", "", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png", "drawn/a.png"]),
+        (".", "-m", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png", "a-m.png"]),
+        ("/elsewhere", "_gt", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png", "b_gt.png"]),
+    ],
+)
+def test_masks_among_images_are_told_by_folder_and_name(tmp_path, folder, suffix, outlines):
+    names = ["a.png", "a-m.png", "b.png", "b_mask.png", "b_Seg_2.nii.gz", "b_gt.png", "b_2.png"]
+    names += ["c_mask.png", "segment.png", "mask.png", "sub/x.png", "sub/masks/x.png"]
+    paths = [tmp_path / name for name in [*names, "drawn/a.png"]]
+    where = None if folder is None else tmp_path / folder
+    images, found = apart_from_masks(paths, tmp_path, where, suffix)
+    assert sorted(found) == sorted(tmp_path / name for name in outlines)
+    assert sorted(images + found) == sorted(paths)
+
+
+def test_masks_that_nothing_tells_from_images_are_refused(tmp_path):
+    with pytest.raises(UserError, match="say --mask-suffix"):
+        apart_from_masks([], tmp_path / "patients", tmp_path, "")
