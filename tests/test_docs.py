@@ -16,6 +16,7 @@ import sys
 import tomllib
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from torch.distributed.run import get_args_parser
 import descargan
 from descargan import data
 from descargan.arguments import build_parser
+from descargan.options import BY_NETWORKS, RECIPES, Options, by_networks
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS += [*sorted((ROOT / "save_nets").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
@@ -303,6 +305,26 @@ def test_the_table_of_options_is_what_the_parser_knows():
     known = {name for action in build_parser()._actions for name in action.option_strings}
     assert len(rows) == len(set(rows))
     assert set(rows) <= known
+
+
+def test_the_table_of_recipes_is_what_they_are():
+    table = (ROOT / "docs" / "options.md").read_text()
+    recipes = [replace(Options(), **values) for values in RECIPES.values()]
+    for name in {name for values in RECIPES.values() for name in values}:
+        cells = " | ".join(cell_of(options, name) for options in recipes)
+        row = f"| {name.replace('_', '-')} | {cells} |"
+        assert f"\n{row}\n" in table, f"docs/options.md lacks this row: {row}"
+
+
+def cell_of(options, name):
+    """The value of an option in the table of recipes."""
+    of_paper = {"base_filters", "critic_filters", "generator_norm", "penalty_of"}
+    if options.networks == "compact" and name in of_paper:
+        return "none of it"
+    value = by_networks(options, name) if name in BY_NETWORKS["paper"] else getattr(options, name)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 @each_document
