@@ -13,6 +13,7 @@ import torch
 
 from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process, largest
+from descargan.errors import warn
 from descargan.files import write_json
 from descargan.models import check_size
 from descargan.options import RECIPES, Options, fast_to_deformation
@@ -43,6 +44,7 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
     check_size(2 * (options.image_size,))  # of the candidates with the paper's networks
     run = Run(options.save_dir, options.dataset)
     scores: dict[str, float] = {}
+    learnt = False
     for kind in CANDIDATES:
         if process.is_first:
             print(f"What does the disease do? A short training of --translation {kind} first:")
@@ -54,8 +56,14 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
         if result.stopped_by:
             return result
         scores[kind] = worth(result)
+        learnt = learnt or any("generator/total" in line for line in result.history)
     best = CANDIDATES[largest(best_place(scores, process), device, process)]
     if process.is_first:
+        if not learnt:
+            warn(
+                f"no generator has learnt anything in {options.epochs} epochs, so the choice means "
+                "nothing: pass more --epochs, or name a --translation"
+            )
         reached = ", ".join(f"{kind} {score:.3f}" for kind, score in scores.items())
         print(f"--translation {best} suits these images best ({reached}): it goes on to the end")
         write_json(run.choice, {"translation": best, "scores": scores})

@@ -60,6 +60,15 @@ def test_the_better_kind_goes_on_and_is_recorded(short, synthetic, tmp_path, mon
     assert not (tmp_path / "candidates").exists()
 
 
+def test_a_choice_between_generators_that_have_learnt_nothing_is_warned_of(
+    short, synthetic, tmp_path
+):
+    command = [*arguments(tmp_path, synthetic), "--epochs", 1]
+    assert "no generator has learnt anything in 1 epochs" not in succeed(*command).stderr
+    result = succeed(*command, "--critic-alone", 8, "--save-dir", tmp_path / "alone")
+    assert "no generator has learnt anything in 1 epochs" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("scores", "named"),
     [
