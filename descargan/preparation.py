@@ -152,14 +152,16 @@ def refuse_overlap(output: Path, option: str, source: Path) -> None:
         raise UserError(f"--output {output} and {option} {source} lie in each other: keep apart")
 
 
-def refuse_sources_in(output: Path, items: list[Item]) -> None:
-    """Raise UserError where --overwrite would remove what is read."""
+def refuse_sources_in(output: Path, sources: Iterable[Path | str | None]) -> None:
+    """Raise UserError where --overwrite would remove what is read, or a link to it."""
+    if not output.is_dir():
+        return
     folder = f"{output.resolve()}{os.sep}"
-    for item in items:
-        if os.path.abspath(item.source).startswith(folder):  # noqa: PTH100
-            raise UserError(
-                f"--output {output} holds {item.source}, which is to be read: keep apart"
-            )
+    for source in filter(None, sources):
+        # As text: a table may name 223,000 files.
+        places = os.path.abspath(source), os.path.realpath(source)  # noqa: PTH100
+        if any(f"{place}{os.sep}".startswith(folder) for place in places):
+            raise UserError(f"--output {output} holds {source}, which is to be read: keep apart")
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
@@ -268,7 +270,8 @@ def prepare(source: Source, options: Options) -> None:
     if not source.items:
         number = len(source.left_out)
         raise UserError(f"no image is left of {number}: see the options that leave some out")
-    refuse_sources_in(options.output, source.items)
+    outlines = (item.outline for item in source.items if isinstance(item.outline, str))
+    refuse_sources_in(options.output, [*(item.source for item in source.items), *outlines])
     with built_whole(options.output, PREPARATION, options.overwrite) as root:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out
