@@ -145,9 +145,9 @@ def built_whole(output: Path, marker: str, overwrite: bool) -> Iterator[Path]:
     anything is written.
     """
     with naming(output):
-        output.resolve().parent.mkdir(parents=True, exist_ok=True)
+        place_of(output).parent.mkdir(parents=True, exist_ok=True)
     with alone_at(output):
-        if output.exists():
+        if output.exists() or place_of(output).is_symlink():
             refuse_to_replace(output, marker, overwrite)
         with replacement(output) as temporary:
             yield temporary
@@ -172,11 +172,16 @@ def refuse_to_replace(output: Path, marker: str, overwrite: bool) -> None:
             f"{output} is no data set of this program, so --overwrite does not replace it: "
             "move it away, or pass another --output"
         )
-    if Path.cwd().is_relative_to(output.resolve()):
+    if Path.cwd().is_relative_to(place_of(output)):
         raise UserError(
             f"{output} is the folder that you work in, or holds it, so it cannot be replaced: "
             "change to another folder"
         )
+
+
+def place_of(folder: Path) -> Path:
+    """Where a folder lies, behind links; of a link that leads to itself, the link."""
+    return Path(os.path.realpath(folder))
 
 
 @contextmanager
@@ -185,7 +190,7 @@ def alone_at(folder: Path) -> Iterator[None]:
 
     Raises UserError where another process writes to it.
     """
-    place = folder.resolve()
+    place = place_of(folder)
     with held(place.parent / f".{place.name}.lock") as ours:
         if not ours:
             raise UserError(
@@ -200,7 +205,7 @@ def alone_at(folder: Path) -> Iterator[None]:
 @contextmanager
 def replacement(folder: Path) -> Iterator[Path]:
     """:func:`in_place_of` for one that is :func:`alone_at`. Of a link, its target is replaced."""
-    place = folder.resolve()
+    place = place_of(folder)
     temporary = place.parent / f".{place.name}.unfinished-{os.urandom(4).hex()}"
     try:
         with naming(folder):

@@ -23,7 +23,7 @@ from descargan.cli import Parser, count, fraction, natural, weight
 from descargan.commands import command
 from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
 from descargan.errors import UserError, warn
-from descargan.files import built_whole, map_in_processes, naming, write_table
+from descargan.files import built_whole, map_in_processes, naming, place_of, write_table
 from descargan.images import UNREADABLE
 from descargan.layout import PREPARATION
 from descargan.models import SIZE_MULTIPLE
@@ -147,7 +147,7 @@ def refuse_unknown_patients(unknown: list[str], number: int, option: str) -> Non
 
 def refuse_overlap(output: Path, option: str, source: Path) -> None:
     """Raise UserError where one folder lies in the other: each would then be read as the other."""
-    inner, outer = output.resolve(), source.resolve()
+    inner, outer = place_of(output), place_of(source)
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise UserError(f"--output {output} and {option} {source} lie in each other: keep apart")
 
@@ -156,7 +156,7 @@ def refuse_sources_in(output: Path, sources: Iterable[Path | str | None]) -> Non
     """Raise UserError where --overwrite would remove what is read, or a link to it."""
     if not output.is_dir():
         return
-    folder = f"{output.resolve()}{os.sep}"
+    folder = f"{place_of(output)}{os.sep}"
     for source in filter(None, sources):
         # As text: a table may name 223,000 files.
         places = os.path.abspath(source), os.path.realpath(source)  # noqa: PTH100

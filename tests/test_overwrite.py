@@ -133,6 +133,14 @@ def test_a_link_is_written_through(prepared):
     assert not list(prepared.glob(".*"))
 
 
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+def test_a_link_that_leads_to_itself_is_refused(prepared, overwrite):
+    link = prepared / "link"
+    link.symlink_to(link)
+    for words in (["create_synthetic_dataset.py"], by_table(prepared), by_folders(prepared)):
+        assert_refused(program(*words, "--output", link, *overwrite), link, "--overwrite")
+
+
 @pytest.mark.parametrize("script", ["create_synthetic_dataset.py", "prepare_folders.py"])
 def test_a_folder_with_a_description_of_another_program_is_not_replaced(prepared, script):
     folder = prepared / "foreign"
