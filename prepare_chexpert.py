@@ -16,7 +16,13 @@ from pathlib import Path
 import descargan.installed  # noqa: F401
 from descargan.cli import Parser, run
 from descargan.errors import UserError
-from descargan.preparation import Source, add_options, chosen_options, prepare
+from descargan.preparation import (
+    Source,
+    add_options,
+    chosen_options,
+    prepare,
+    refuse_sources_in,
+)
 from descargan.tables import (
     Selection,
     add_nuisance,
@@ -85,6 +91,7 @@ def main() -> None:
     options = chosen_options(arguments)
     root = arguments.chexpert_root
     tables = find_tables(root)
+    refuse_sources_in(options.output, tables)
     selection = select(arguments, header_of(tables[0]))
     items, left_out = collect(tables, root, selection)
     folders = ("Healthy control", f"Images showing {arguments.finding.lower()}")

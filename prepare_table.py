@@ -30,6 +30,7 @@ from descargan.preparation import (
     add_options,
     chosen_options,
     prepare,
+    refuse_sources_in,
     regular_expression,
     unique_names,
 )
@@ -144,6 +145,8 @@ def main() -> None:
     options = chosen_options(arguments)
     if arguments.boxes is not None and arguments.masks is not None:
         raise UserError("--boxes and --masks say the same: pass one of them")
+    read = (*arguments.table, arguments.images, arguments.boxes, arguments.masks)
+    refuse_sources_in(options.output, read)
     preset = select(arguments)
     root = arguments.images or arguments.table[0].parent
     boxes = find_boxes(arguments, preset)

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,27 +19,45 @@ from descargan.locks import held
 
 Job, Outcome = TypeVar("Job"), TypeVar("Outcome")
 
+MARKERS = {  # files in folders that this program wrote, and what only it writes there
+    "preparation.json": b'"left_out"',
+    "dataset.json": b'"healthy_counterpart"',
+    "predictions.csv": b"anomaly_score",
+    "metrics.json": b'"dice_threshold_chosen_on_validation"',
+}
+
+
+def is_marker(path: Path) -> bool:
+    """Whether a file says of its folder that this program wrote it: others use such names, too."""
+    try:
+        return path.name in MARKERS and MARKERS[path.name] in path.read_bytes()
+    except OSError:
+        return False
+
+
+def half_of(path: Path) -> Path:
+    """A new name beside ``path`` for what is to become it. Long names have no room for more."""
+    return path.with_name(f".{path.name[:32]}.{os.urandom(4).hex()}")
+
 
 def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Write a file as a whole or not at all; keep the old one as ``previous``."""
-    # Long names have no room for more letters.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)
+    temporary = half_of(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(handle)
-        Path(temporary).chmod(0o644)
+            os.fsync(file.fileno())
         if previous is not None and path.exists():
             path.replace(previous)
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):  # where it could not be made
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         kept = ". The last one is kept" if path.exists() else ""
         raise FileError(f"{path} cannot be written: {error.strerror}{kept}") from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def remove_halves(path: Path) -> None:
@@ -94,9 +111,15 @@ def write_table(path: Path, header: tuple, rows: Iterable[tuple]) -> None:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that :func:`write_table` wrote, by the names of its columns."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """The rows of a table that :func:`write_table` wrote, by the names of its columns.
+
+    Raises FileError where it is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path} is damaged: restore or remove it") from error
 
 
 @contextmanager
@@ -117,51 +140,97 @@ def naming(path: Path) -> Iterator[None]:
 def built_whole(output: Path, marker: str, overwrite: bool) -> Iterator[Path]:
     """A temporary folder that takes the place of ``output`` when the block ends without an error.
 
-    An existing ``output`` is replaced with ``overwrite`` only, and only where it holds the file
-    ``marker``, which the block must write. Raises UserError before anything is written.
+    An existing ``output`` is replaced with ``overwrite`` only, and only where the file ``marker``,
+    which the block must write, says that it is a data set of this program. Raises UserError before
+    anything is written.
     """
-    if output.exists() or output.is_symlink():
-        if not overwrite:
-            raise UserError(f"{output} exists: pass --overwrite to replace it, or another --output")
-        if not (output / marker).is_file():
-            raise UserError(
-                f"{output} is no data set of this program, so --overwrite does not replace it: "
-                "move it away, or pass another --output"
-            )
     with naming(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-    with in_place_of(output) as temporary:
-        yield temporary
+        place_of(output).parent.mkdir(parents=True, exist_ok=True)
+    with alone_at(output):
+        if output.exists() or place_of(output).is_symlink():
+            refuse_to_replace(output, marker, overwrite)
+        with replacement(output) as temporary:
+            yield temporary
 
 
 @contextmanager
 def in_place_of(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of ``folder`` when the block ends without an error.
 
-    What killed processes have left of such is removed. Raises UserError where another process
-    writes to it.
+    Raises UserError where another process writes to it.
     """
-    unfinished = f".{folder.name}.unfinished-"
-    with held(folder.with_name(f".{folder.name}.lock")) as ours:
+    with alone_at(folder), replacement(folder) as temporary:
+        yield temporary
+
+
+def refuse_to_replace(output: Path, marker: str, overwrite: bool) -> None:
+    """Raise UserError where what is there is not to be replaced."""
+    if not overwrite:
+        raise UserError(f"{output} exists: pass --overwrite to replace it, or another --output")
+    if not is_marker(output / marker):
+        raise UserError(
+            f"{output} is no data set of this program, so --overwrite does not replace it: "
+            "move it away, or pass another --output"
+        )
+    if Path.cwd().is_relative_to(place_of(output)):
+        raise UserError(
+            f"{output} is the folder that you work in, or holds it, so it cannot be replaced: "
+            "change to another folder"
+        )
+
+
+def place_of(folder: Path) -> Path:
+    """Where a folder lies, behind links; of a link that leads to itself, the link."""
+    return Path(os.path.realpath(folder))
+
+
+@contextmanager
+def alone_at(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to ``folder``, and clear up after those that were killed.
+
+    Raises UserError where another process writes to it.
+    """
+    place = place_of(folder)
+    with held(place.parent / f".{place.name}.lock") as ours:
         if not ours:
             raise UserError(
                 f"{folder} is being written by another process: wait until it has ended, or name "
                 "another folder"
             )
-        for left in folder.parent.glob(f"{glob.escape(unfinished)}????????"):
-            shutil.rmtree(left, ignore_errors=True)
         with naming(folder):
-            temporary = Path(tempfile.mkdtemp(prefix=unfinished, dir=folder.parent))
-        try:
-            temporary.chmod(0o755)
-            yield temporary
-            old = temporary.with_name(temporary.name + ".old")
-            if folder.exists():
-                folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            clear_up(place)
+        yield
+
+
+@contextmanager
+def replacement(folder: Path) -> Iterator[Path]:
+    """:func:`in_place_of` for one that is :func:`alone_at`. Of a link, its target is replaced."""
+    place = place_of(folder)
+    temporary = place.parent / f".{place.name}.unfinished-{os.urandom(4).hex()}"
+    try:
+        with naming(folder):
+            temporary.mkdir()
+        yield temporary
+        with naming(folder):
+            if place.exists():
+                place.rename(temporary.with_name(f"{temporary.name}.old"))
+            temporary.rename(place)
+    finally:
+        with naming(folder):
+            clear_up(place)
+
+
+def clear_up(place: Path) -> None:
+    """Remove what writes of a folder have left; put back one that nothing has taken the place of.
+
+    What is to be removed loses its ending first: half of it is never put back.
+    """
+    unfinished = glob.escape(f".{place.name}.unfinished-")
+    for old in place.parent.glob(f"{unfinished}????????.old"):
+        old.rename(old.with_suffix(".gone") if place.exists() else place)
+    for ending in ("", ".gone"):
+        for left in place.parent.glob(f"{unfinished}????????{ending}"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def available_cores() -> int:

@@ -15,7 +15,7 @@ from descargan.files import read_json, read_table
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
 from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
-from descargan.scanning import is_hidden, scan, suffix_of
+from descargan.scanning import is_hidden, scan, suffix_of, without_suffix
 
 HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
@@ -46,7 +46,7 @@ def find_images(
             if path.suffix.lower() == kind.suffixes if kind.prepared else is_image(path):
                 found.append(path)
             else:
-                passed_over["folder" if path.is_dir() else suffix_of(path)] += 1
+                passed_over["folder" if path.is_dir() else suffix_of(path) or "no suffix"] += 1
         if not found:
             if kind.prepared and any(map(is_image, directory.iterdir())):
                 refuse_own_images(directory)
@@ -76,14 +76,15 @@ def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:
         return {}
     by_name: dict[str, list[int]] = {}
     for index, path in enumerate(images):
-        by_name.setdefault(path.stem, []).append(index)
-        by_name.setdefault(f"{path.parent.name}/{path.stem}", []).append(index)
+        # What looks like a suffix may be none.
+        for name in {path.name, without_suffix(Path(path.name))}:
+            by_name.setdefault(name, []).append(index)
+            by_name.setdefault(f"{path.parent.name}/{name}", []).append(index)
     masks: dict[int, Path] = {}
     for path in sorted(folders[0].rglob("*")):
         if not is_image(path):
             continue
-        name = path.relative_to(folders[0]).with_suffix("").as_posix()
-        found = by_name.get(name, [])
+        found = by_name.get(without_suffix(path.relative_to(folders[0])), [])
         if len(found) != 1 or found[0] in masks:
             problem = "is of no image" if not found else "could be of several images, or is double"
             raise FileError(f"{path} {problem} of this split: name it as its image, or remove it")

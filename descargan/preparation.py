@@ -23,7 +23,7 @@ from descargan.cli import Parser, count, fraction, natural, weight
 from descargan.commands import command
 from descargan.conversion import MASKS, Form, Item, Outcome, Plan, convert, picture_name
 from descargan.errors import UserError, warn
-from descargan.files import built_whole, map_in_processes, naming, write_table
+from descargan.files import built_whole, map_in_processes, naming, place_of, write_table
 from descargan.images import UNREADABLE
 from descargan.layout import PREPARATION
 from descargan.models import SIZE_MULTIPLE
@@ -147,19 +147,21 @@ def refuse_unknown_patients(unknown: list[str], number: int, option: str) -> Non
 
 def refuse_overlap(output: Path, option: str, source: Path) -> None:
     """Raise UserError where one folder lies in the other: each would then be read as the other."""
-    inner, outer = output.resolve(), source.resolve()
+    inner, outer = place_of(output), place_of(source)
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise UserError(f"--output {output} and {option} {source} lie in each other: keep apart")
 
 
-def refuse_sources_in(output: Path, items: list[Item]) -> None:
-    """Raise UserError where --overwrite would remove what is read."""
-    folder = f"{output.resolve()}{os.sep}"
-    for item in items:
-        if os.path.abspath(item.source).startswith(folder):  # noqa: PTH100
-            raise UserError(
-                f"--output {output} holds {item.source}, which is to be read: keep apart"
-            )
+def refuse_sources_in(output: Path, sources: Iterable[Path | str | None]) -> None:
+    """Raise UserError where --overwrite would remove what is read, or a link to it."""
+    if not output.is_dir():
+        return
+    folder = f"{place_of(output)}{os.sep}"
+    for source in filter(None, sources):
+        # As text: a table may name 223,000 files.
+        places = os.path.abspath(source), os.path.realpath(source)  # noqa: PTH100
+        if any(f"{place}{os.sep}".startswith(folder) for place in places):
+            raise UserError(f"--output {output} holds {source}, which is to be read: keep apart")
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
@@ -268,7 +270,8 @@ def prepare(source: Source, options: Options) -> None:
     if not source.items:
         number = len(source.left_out)
         raise UserError(f"no image is left of {number}: see the options that leave some out")
-    refuse_sources_in(options.output, source.items)
+    outlines = (item.outline for item in source.items if isinstance(item.outline, str))
+    refuse_sources_in(options.output, [*(item.source for item in source.items), *outlines])
     with built_whole(options.output, PREPARATION, options.overwrite) as root:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out

@@ -2,14 +2,12 @@
 
 import os
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from descargan.dicom import is_dicom
 from descargan.errors import FileError
+from descargan.files import is_marker
 from descargan.images import SUFFIXES, head_of, is_image
-
-# Files that say of their folder that this program wrote it.
-MARKERS = frozenset({"preparation.json", "dataset.json", "predictions.csv", "metrics.json"})
 
 
 def scan(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
@@ -27,7 +25,7 @@ def scan(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
     images, passed_over = [], []
     for here, folders, files in os.walk(folder, onerror=refuse):
-        if not MARKERS.isdisjoint(files) and Path(here) != folder:
+        if Path(here) != folder and any(is_marker(Path(here, name)) for name in files):
             passed_over.append((Path(here), "folder written by this program"))
             folders.clear()
             continue
@@ -62,13 +60,10 @@ def kinds(paths: list[Path]) -> str:
 
 
 def kind_of(path: Path) -> str:
-    """The suffix of an image, of two parts too; of one without, what it is by its content.
-
-    What follows the last dot of a number, as DICOM is often named by, is no suffix.
-    """
-    known = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
-    if known:
-        return max(known, key=len)
+    """The suffix of an image; of one without, what it is by its content."""
+    suffix = suffix_of(path)
+    if suffix in SUFFIXES:
+        return suffix
     return "DICOM without .dcm" if is_dicom(head_of(path)) else "without suffix"
 
 
@@ -79,9 +74,20 @@ def why_no_image(path: Path) -> str:
             return "DICOM without an image, as a report"
     except OSError:
         return "cannot be read"
-    return f"no image type ({suffix_of(path)})"
+    return f"no image type ({suffix_of(path) or 'no suffix'})"
 
 
-def suffix_of(path: Path) -> str:
-    """What follows the last dot, where that is no number."""
-    return path.suffix.lower() if path.suffix.strip(".0123456789") else "no suffix"
+def suffix_of(path: PurePath) -> str:
+    """The suffix in small letters, of two parts where images have such; empty where there is none.
+
+    What follows the last dot of a number, as DICOM is often named by, is no suffix.
+    """
+    known = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
+    own = path.suffix.lower() if path.suffix.strip(".0123456789") else ""
+    return max(known, key=len, default=own)
+
+
+def without_suffix(path: PurePath) -> str:
+    """A path without its :func:`suffix_of`: that of an image and of its mask are the same."""
+    text = path.as_posix()
+    return text[: len(text) - len(suffix_of(path))]

@@ -9,6 +9,7 @@ from descargan import data
 from descargan.data import ImageDataset, warn_of_brightness, warn_of_few
 from descargan.errors import UserError
 from descargan.images import fit, scale_to_range
+from descargan.layout import find_masks
 from descargan.training import warn_of_enlarging
 
 
@@ -296,6 +297,18 @@ def test_a_mask_of_no_image_is_named(outlined):
     write(outlined / "test" / "masks" / "other.png", np.zeros((64, 64), np.uint8))
     with pytest.raises(UserError, match=r"other\.png is of no image"):
         folder_of_pictures(outlined)
+
+
+@pytest.mark.parametrize("name", ["1.2.840.1136.5", "CT.12.Image 5", "IM1.MR", "scan.v1.dcm"])
+def test_a_mask_has_the_name_of_its_image_whatever_follows_the_dots_of_that(outlined, name):
+    images = [
+        outlined / "test" / "diseased" / n for n in ("diseased", name, name.replace("1", "7"))
+    ]
+    for mask in (name, name.removesuffix(".dcm")):
+        path = outlined / "test" / "masks" / f"{mask}.png"
+        write(path)
+        assert find_masks(outlined, "test", images)[1] == path
+        path.unlink()
 
 
 def test_a_mask_of_another_size_than_its_image_is_named(outlined):
