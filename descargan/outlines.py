@@ -9,7 +9,7 @@ import numpy as np
 
 from descargan.errors import UserError
 from descargan.layout import MASKS
-from descargan.scanning import scan
+from descargan.scanning import scan, without_suffix
 
 # What the name of a mask has more than that of the image beside it.
 MARK = r"[ _.-]+(mask|seg|label|annotation|outline)"
@@ -35,21 +35,25 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
         raise UserError(f"{folder} is no folder: see --masks")
     files: dict[str, list[str]] = {}
     for path in scan(folder)[0]:
-        for name in {bare(path.relative_to(folder)), bare(path.name)}:
+        for name in {without_suffix(path.relative_to(folder)), without_suffix(Path(path.name))}:
             files.setdefault(name, []).append(str(path))
-    names = Counter(bare(PurePath(image).name) for image in images)
+    paths = [PurePath(image) for image in images]
+    names = Counter(without_suffix(PurePath(path.name)) for path in paths)
     result: list[str | None] = []
-    for image in images:
-        name = bare(PurePath(image).name)
-        candidates = [bare(image) + suffix, *([name + suffix] if names[name] == 1 else [])]
-        found = next((files[name] for name in candidates if name in files), [None])
+    for path in paths:
+        name = without_suffix(PurePath(path.name))
+        # The whole name, too, as what looks like a suffix may be none.
+        candidates = [without_suffix(path), path.as_posix()]
+        candidates += [name, path.name] if names[name] == 1 else []
+        known = (files[c + suffix] for c in candidates if c + suffix in files)
+        found = next(known, [None])
         if len(found) > 1:
-            raise UserError(f"{found[0]} and {found[1]} are both masks of {image}: remove one")
+            raise UserError(f"{found[0]} and {found[1]} are both masks of {path}: remove one")
         result.append(found[0])
     if not any(result):
         raise UserError(
             f"no image has a mask in {folder}: {images[0]} would have one named "
-            f"{bare(PurePath(images[0]).name)}{suffix}.png (see --mask-suffix)"
+            f"{without_suffix(PurePath(paths[0].name))}{suffix}.png (see --mask-suffix)"
         )
     return result
 
@@ -69,7 +73,7 @@ def apart_from_masks(
     elif folder is not None and folder.resolve().is_relative_to(root.resolve()):
         inside = folder.resolve().relative_to(root.resolve())
     mark = re.compile(MARK + (f"|{re.escape(suffix)}" if suffix else ""), re.IGNORECASE)
-    names = {(path.parent, bare(path.name)) for path in paths}
+    names = {(path.parent, without_suffix(Path(path.name))) for path in paths}
 
     def is_mask(path: Path) -> bool:
         below = path.relative_to(root)
@@ -77,20 +81,11 @@ def apart_from_masks(
             return True
         if MASKS in map(str.lower, below.parts[:-1]):
             return True
-        name = bare(path.name)
+        name = without_suffix(Path(path.name))
         return any((path.parent, name[: m.start()]) in names for m in mark.finditer(name))
 
     masks = {path for path in paths if is_mask(path)}
     return [path for path in paths if path not in masks], sorted(masks)
-
-
-def bare(path: PurePath | str) -> str:
-    """A path without its suffix, of which .nii.gz has two, and a DICOM named by numbers none."""
-    path = PurePath(path)
-    if path.name.lower().endswith(".nii.gz"):
-        path = path.with_suffix("")
-    is_number = not path.suffix.strip(".0123456789")
-    return (path if is_number else path.with_suffix("")).as_posix()
 
 
 def draw_boxes(boxes: list[Box], height: int, width: int) -> np.ndarray:
