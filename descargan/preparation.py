@@ -28,6 +28,7 @@ from descargan.images import UNREADABLE
 from descargan.layout import PREPARATION
 from descargan.models import SIZE_MULTIPLE
 from descargan.progress import progress_bar
+from descargan.reading import FEWEST
 from descargan.scaling import SCALINGS
 from descargan.shortcuts import levels, match, tell_apart
 from descargan.sources import Span, find_series, span_of
@@ -296,15 +297,22 @@ def prepare(source: Source, options: Options) -> None:
     for text in doubts(done.plans, done.outcomes, findings["masks"]):
         warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
-    print(f"to train on it: {training_command(options)}")
+    print("\n".join(next_commands(options)))
 
 
-def training_command(options: Options) -> str:
-    """The command that trains on what was prepared, in its size where networks take that."""
-    size = () if options.image_size % SIZE_MULTIPLE else ("--image-size", options.image_size)
-    words = "main.py", "--dataset", "Folder", "--dataset-path", options.output, *size
-    save_dir = Path("runs", options.output.resolve().name)
-    return command(*words, "--recipe", "fast", "--save-dir", save_dir)
+def next_commands(options: Options) -> list[str]:
+    """What can be done with what was prepared: networks learn from its images made small.
+
+    Of the size of the images, where networks take that, they are used then.
+    """
+    folder, save_dir = options.output, Path("runs", options.output.resolve().name)
+    words = "main.py", "--dataset", "Folder", "--dataset-path", folder, "--save-dir", save_dir
+    size, small = options.image_size, ("--image-size", SIZE_MULTIPLE)
+    said = [f"to train on it: {command(*words, '--recipe', 'fast', *small)}"]
+    if size > SIZE_MULTIPLE and size % SIZE_MULTIPLE == 0:
+        test = command(*words, "--mode", "test", "--image-size", size)
+        said.append(f"to use what was trained on images of {size} x {size}: {test}")
+    return said
 
 
 def in_short(item: Item, problem: str) -> str:
@@ -503,6 +511,14 @@ def doubts(plans: list[Plan], outcomes: list[Outcome], masks: dict[str, int]) ->
     few = [f"{name} {number}" for name, number in sorted(counts.items()) if number < FEW]
     if few:
         texts.append(f"fewer than {FEW} images, so what is measured there varies: {', '.join(few)}")
+    people = {(plan.split, plan.folder, plan.item.patient) for plan in plans}
+    patients = Counter(f"{split}/{folder}" for split, folder, _ in people if split != "Train")
+    least = [f"{name} {number}" for name, number in sorted(patients.items()) if number < FEWEST]
+    if least:
+        texts.append(
+            f"fewer than {FEWEST} patients, too few to judge by what is found in them: "
+            f"{', '.join(least)}; --shares 0.6 0.2 0.2 takes more from training"
+        )
     if masks and masks["Test"] < FEW:
         texts.append(
             f"{masks['Test']} test images are outlined, fewer than {FEW}, so what is measured of "

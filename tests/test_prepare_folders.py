@@ -458,11 +458,24 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_data_set(groups, monkeypat
     assert not list(groups.glob(".out*"))
 
 
-def test_a_preparation_ends_with_the_command_that_trains_on_it(groups):
-    result = succeed(groups, "--image-size", 64)
-    path = groups / "out"
-    said = f"main.py --dataset Folder --dataset-path {path} --image-size 64 --recipe fast"
-    assert f"{said} --save-dir {Path('runs', 'out')}\n" in result.stdout
+def test_a_preparation_ends_with_the_commands_that_train_and_test_on_it(groups):
+    save_dir = Path("runs", "out")
+    words = f"main.py --dataset Folder --dataset-path {groups / 'out'} --save-dir {save_dir}"
+    printed = succeed(groups, "--image-size", 128).stdout
+    assert f"{words} --recipe fast --image-size 64\n" in printed
+    assert f"{words} --mode test --image-size 128\n" in printed
+    assert "--mode test" not in succeed(groups, "--image-size", 100, "--overwrite").stdout
+
+
+def test_too_few_patients_to_judge_by_are_warned_of(groups):
+    for number in range(60):
+        for label, name in enumerate(CLASSES):
+            path = groups / name / f"{name[0]}{number % 30}_{number}.png"
+            picture(path, 1000 * (1 + label) + number)
+    told = ["--patient", r"([cp]\d+)"]
+    assert "fewer than 10 patients" in succeed(groups, *told, "--shares", 8, 1, 1).stderr
+    shares = ["--shares", 0.1, 0.45, 0.45]
+    assert "fewer than 10" not in succeed(groups, *told, *shares, "--overwrite").stderr
 
 
 def test_the_summary_says_what_was_chosen(groups):
