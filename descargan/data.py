@@ -16,7 +16,7 @@ from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
 from descargan.kinds import KINDS
-from descargan.layout import find_images, find_masks, is_in_one_unit
+from descargan.layout import find_images, find_masks, is_in_one_unit, read_patients
 from descargan.masks import fit_mask, read_mask
 from descargan.options import Options
 from descargan.scaling import intensity_range, scale
@@ -38,9 +38,11 @@ class ImageDataset(Dataset):
     """One split: images (1, H, W), their classes and, where there is one, their ground truth.
 
     The ground truth is the difference to the healthy counterpart, stored in the same file, or a
-    mask of 0 and 1 (``has_masks``). Splits of up to 2 GiB are read once and kept in memory, as
-    uint8 where the files hold 8 bits. ``dataset[indices]`` gives a batch; iterate with
-    :func:`load`. Raises UserError that names the folder or file at fault.
+    mask of 0 and 1 (``has_masks``).
+    ``patients`` (N,) are numbers: images of one patient share theirs, see :func:`number_patients`.
+    Splits of up to 2 GiB are read once and kept in memory, as uint8 where the files hold 8 bits.
+    ``dataset[indices]`` gives a batch; iterate with :func:`load`. Raises UserError that names the
+    folder or file at fault.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ImageDataset(Dataset):
         self.paths, classes = find_images(root, split, self.kind, healthy_class)
         self.classes = torch.tensor(classes)
         self.root = self.paths[0].parents[2]
+        self.patients = number_patients(self.root, self.paths)
         self.in_one_unit = not self.kind.prepared and is_in_one_unit(root, scaling)
         # Training never sees an outline.
         wanted = split != "train" and not self.kind.prepared
@@ -89,6 +92,7 @@ class ImageDataset(Dataset):
         """The same split without its other images; what is in memory is not read again."""
         part, places = copy.copy(self), indices.tolist()
         part.paths, part.classes = [self.paths[i] for i in places], self.classes[indices]
+        part.patients = self.patients[places]
         part.masks = {n: self.masks[i] for n, i in enumerate(places) if i in self.masks}
         part.cache = None if self.cache is None else self.cache[indices]
         return part
@@ -187,6 +191,17 @@ class ImageDataset(Dataset):
                     file.seek(start)
                     digest.update(file.read(SAMPLE_BYTES))
         return digest.hexdigest()
+
+
+def number_patients(root: Path, images: list[Path]) -> np.ndarray:
+    """A number for the patient of each image (N,); one for each image where none has several.
+
+    So too where the data set does not say who they are, see :func:`read_patients`.
+    """
+    patients = read_patients(root, images)
+    if len(set(patients)) == len(patients):
+        return np.arange(len(images))
+    return np.unique(patients, return_inverse=True)[1]
 
 
 def warn_of_few(dataset: ImageDataset, split: str) -> None:

@@ -285,6 +285,18 @@ def test_a_mask_beside_the_classes_is_the_ground_truth(outlined, scaling):
     assert truth[1, 0, :32, :32].min() == 1
 
 
+@pytest.mark.parametrize(
+    ("named", "numbers"),
+    [("abab", [0, 1, 0, 1]), ("baab", [1, 0, 0, 1]), ("dcba", [0, 1, 2, 3]), ("ab", [0, 1, 2, 3])],
+)
+def test_images_of_one_patient_share_a_number(tmp_path, named, numbers):
+    """Each has its own where no patient has several, or not all are known."""
+    images = [tmp_path / f"{i}.png" for i in range(4)]
+    lines = [f"{i}.png,{patient}\n" for i, patient in enumerate(named)]
+    (tmp_path / "manifest.csv").write_text("file,patient\n" + "".join(lines))
+    assert data.number_patients(tmp_path, images).tolist() == numbers
+
+
 def test_training_never_sees_a_mask(outlined, monkeypatch):
     monkeypatch.setattr(data, "read_mask", lambda path: pytest.fail(f"{path} was read"))
     files = dataset(outlined, kind="Folder", split="train")
