@@ -38,7 +38,7 @@ class ImageDataset(Dataset):
     """One split: images (1, H, W), their classes and, where there is one, their ground truth.
 
     The ground truth is the difference to the healthy counterpart, stored in the same file, or a
-    mask of 0 and 1 (``has_masks``).
+    mask of 0 and 1 (``has_masks``); diseased images alone have one, whatever is stored of others.
     ``patients`` (N,) are numbers: images of one patient share theirs, see :func:`number_patients`.
     Splits of up to 2 GiB are read once and kept in memory, as uint8 where the files hold 8 bits.
     ``dataset[indices]`` gives a batch; iterate with :func:`load`. Raises UserError that names the
@@ -63,7 +63,8 @@ class ImageDataset(Dataset):
         self.in_one_unit = not self.kind.prepared and is_in_one_unit(root, scaling)
         # Training never sees an outline.
         wanted = split != "train" and not self.kind.prepared
-        self.masks = find_masks(root, split, self.paths) if wanted else {}
+        masks = find_masks(root, split, self.paths) if wanted else {}
+        self.masks = {i: path for i, path in masks.items() if classes[i] == DISEASED}
         self.has_masks = bool(self.masks)
         last = read_image(self.paths[-1])  # a diseased one
         self.shape = last.shape[-2:]  # of its file
@@ -115,8 +116,8 @@ class ImageDataset(Dataset):
                     f"not {size} x {size}: pass its size to --image-size; a test needs images of "
                     "the size of its networks, or larger ones where these draw a change"
                 )
-            if len(array) == 1:  # no ground truth stored: none is known, unless healthy
-                array = np.concatenate([array, np.zeros_like(array)])
+            if len(array) == 1 or self.classes[index] == HEALTHY:  # none is known, or there is none
+                array = np.concatenate([array[:1], np.zeros_like(array[:1])])
             return array
         image = fit(array[:1], size)
         if self.scaling != "minmax" and not self.in_one_unit:

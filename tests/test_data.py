@@ -285,6 +285,22 @@ def test_a_mask_beside_the_classes_is_the_ground_truth(outlined, scaling):
     assert truth[1, 0, :32, :32].min() == 1
 
 
+def test_a_mask_of_a_healthy_image_is_no_ground_truth(outlined):
+    mask = outlined / "test" / "masks" / "diseased.png"
+    mask.rename(mask.with_name("healthy.png"))
+    files = folder_of_pictures(outlined)
+    assert not files.has_truth
+    assert not files.__getitems__([0, 1])[1].any()
+
+
+def test_a_difference_of_a_healthy_image_is_no_ground_truth(tmp_path):
+    folder_of(tmp_path)
+    for name in ("healthy", "diseased"):
+        write(tmp_path / "train" / name / "0.npy", np.full((2, 64, 64), 0.5))
+    _, truth, _ = dataset(tmp_path).__getitems__([0, 1])
+    assert truth.flatten(1).any(dim=1).tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     ("named", "numbers"),
     [("abab", [0, 1, 0, 1]), ("baab", [1, 0, 0, 1]), ("dcba", [0, 1, 2, 3]), ("ab", [0, 1, 2, 3])],
