@@ -29,15 +29,15 @@ def verdict(found: dict) -> str:
     """What a test shows, in a sentence without its full stop.
 
     ``found``: what :func:`descargan.testing.measure` gives. Where patients have several images,
-    patients are what counts: images of one are alike.
+    patients are what counts, outlined ones too: images of one are alike.
     """
     what = found["intervals_over"]
     few = [f"{number} {name}" for name, number in found[what].items() if number < FEWEST]
     if few:
         return f"too few test {what} to judge: {' and '.join(few)}, fewer than {FEWEST}"
-    measured, trivial = found["metrics"], found["trivial_maps"]
-    if trivial and measured["pixel_auprc"]["n"] >= FEWEST:
-        return of_pixels(measured["pixel_auprc"], trivial)
+    measured = found["metrics"]
+    if found["outlined"] >= FEWEST:
+        return of_pixels(measured["pixel_auprc"], found["trivial_maps"])
     area = measured["auroc_anomaly"]
     if not area["low"] > 0.5:
         return (

@@ -30,7 +30,6 @@ from descargan.figures import (
     save_figure,
 )
 from descargan.files import in_place_of, naming, without_nan, write_atomically, write_json
-from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
@@ -189,29 +188,30 @@ def measure(
     That are "trivial_maps", blurred and filled as the ``reading`` says, where there is a truth,
     and "differences" from ``others``, if any.
     Intervals are over patients where some have several images, as far as the data set says, else
-    over "images" ("intervals_over"); both entries are how many each class has. The rows get their
-    Dice at the threshold that is best for all.
+    over "images" ("intervals_over"); both entries are how many each class has, and "outlined" is
+    how many of them pixels are scored of. The rows get their Dice at the threshold that is best for
+    all.
     """
-    patients = read_patients(dataset.root, dataset.paths)
-    several = len(set(patients)) < len(patients)  # images of a patient, else nothing to draw by
-    groups = np.array(patients) if several else None
-    found = {"intervals_over": "images" if groups is None else "patients"}
-    of_class = {name: dataset.classes == c for c, name in enumerate(CLASS_NAMES)}
+    patients = dataset.patients
+    several = len({*patients}) < len(patients)
+    of_class = {name: (dataset.classes == c).numpy() for c, name in enumerate(CLASS_NAMES)}
+    found = {"intervals_over": "patients" if several else "images"}
     found["images"] = {name: int(which.sum()) for name, which in of_class.items()}
     if several:
-        found["patients"] = {name: len({*groups[which]}) for name, which in of_class.items()}
+        found["patients"] = {name: len({*patients[which]}) for name, which in of_class.items()}
+    scored = ~np.isnan([row.get("pixel_auprc", np.nan) for row in seen.rows])
+    found["outlined"] = len({*patients[scored]})
     located = list(seen.curves)
     if located:
         curves = np.stack(list(seen.curves.values()))
         for index, dice in zip(located, curves[:, curves.mean(axis=0).argmax()], strict=True):
             seen.rows[index]["dice_best"] = float(dice)
-    found |= {"metrics": summarise(seen.rows, groups), "trivial_maps": {}}
+    found |= {"metrics": summarise(seen.rows, patients), "trivial_maps": {}}
     if located:
-        of_located = None if groups is None else groups[located]
-        found["metrics"]["dice_best"] = metrics.best_dice(curves, of_located)
-        found["trivial_maps"] = measure_trivial(dataset, groups, reading)
+        found["metrics"]["dice_best"] = metrics.best_dice(curves, patients[located])
+        found["trivial_maps"] = measure_trivial(dataset, patients, reading)
     if others:
-        found["differences"] = differences(seen.rows, others, groups)
+        found["differences"] = differences(seen.rows, others, patients)
     return found
 
 
@@ -260,8 +260,8 @@ def method_of_maps(folder: Path, dataset: ImageDataset) -> Method:
     """Another method, by its maps of the images of a split."""
     if not dataset.has_truth:
         warn(
-            f"{dataset.root} holds no masks in the test split, so pixels are not scored "
-            "(the synthetic data set wants --dataset Synthetic)"
+            f"of diseased images {dataset.root} holds no masks in the test split, so pixels are "
+            "not scored (the synthetic data set wants --dataset Synthetic)"
         )
     files = find_maps(folder, names_of(dataset))
     pairs = list(zip(files, dataset.paths, strict=True))
