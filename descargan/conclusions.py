@@ -16,7 +16,8 @@ CLASSES = {
 OF_MAPS = (
     "How well the score map finds the diseased pixels: means over the outlined images, with 95 % "
     "intervals. The rows below the first need no network; a method that does not beat them has "
-    "found nothing. Best Dice is that of the threshold which is best for these very images."
+    "found nothing. Where darker pixels are read, the intensity is that of the negative. Best Dice "
+    "is that of the threshold which is best for these very images."
 )
 OF_CLASSES = (
     "The anomaly score of an image is the mean of its score map; an AUROC of 0.5 is chance. The "

@@ -192,7 +192,10 @@ def reading_of(options: Options) -> Reading:
 
 
 def how_of_test(said: dict) -> dict[str, float | None]:
-    """What the ``metrics.json`` of a test says of how it read its maps, by the names in HOW."""
+    """What the ``metrics.json`` of a test says of how it read its maps, by the names in HOW.
+
+    Or what its "reading_of_first" says of the maps of networks that come first.
+    """
     return {name: said[title] for name, title in HOW.items() if title in said}
 
 

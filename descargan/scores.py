@@ -75,10 +75,19 @@ def plain_finding(
 
 
 class Thresholds(NamedTuple):
-    """Of the score map: that of the best Dice on validation, if known, and that of the run."""
+    """Of the score map: that of the best Dice on validation, if known, and that of the run.
+
+    ``first``: how the maps of networks are read that these come after.
+    """
 
     validated: float | None
     reading: Reading
+    first: Reading | None = None
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Of these networks, and of the first where these come after others."""
+        return [self.reading] if self.first is None else [self.reading, self.first]
 
 
 def choose_threshold(found: Iterator[Finding]) -> float | None:
@@ -104,7 +113,6 @@ def describe_image(
 
     ``in_unit``: map and ground truth are differences in the unit of the image. A mask is none.
     """
-    validated, reading = thresholds
     score = finding.score_map
     row: Row = {"file": name, "class": finding.label}
     if not np.isnan(finding.probability):
@@ -115,8 +123,8 @@ def describe_image(
         row["variance_healthy"] = float(finding.difference.var())
     elif finding.truth.any():
         row |= metrics.pixel_metrics(score, finding.truth)
-        named = (("dice_validated", validated), ("dice_stored", reading.threshold))
-        for key, threshold in named:
+        run = thresholds.reading.threshold
+        for key, threshold in (("dice_validated", thresholds.validated), ("dice_stored", run)):
             if threshold is not None:
                 row[key] = metrics.dice(score > threshold, metrics.is_diseased(finding.truth))
         if in_unit:

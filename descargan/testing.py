@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,17 +90,17 @@ def test(options: Options, translator: Translator | None) -> Results:
         method, reading = method_of_maps(options.maps, dataset), Reading(options.threshold)
     else:
         method, reading = Method(partial(findings, translator, options)), translator.reading
+    first = translator and translator.first
+    thresholds = Thresholds(None, reading, first and first.reading)
     if options.against is not None:
-        warn_of_reading(options.against, reading, dataset.image_size)
+        warn_of_reading(options.against, thresholds.readings, dataset.image_size)
     validation = None
     if translator is not None and dataset.has_truth:
         validation = ImageDataset.open(options, "validate")
     with connected(options, Process()) as dashboard:
-        validated = None
         if validation is not None:
             diseased = findings(translator, options, validation, (DISEASED,))
-            validated = choose_threshold(diseased)
-        thresholds = Thresholds(validated, reading)
+            thresholds = thresholds._replace(validated=choose_threshold(diseased))
         seen = look_at(method, dataset, options.results_dir, thresholds)
         return conclude(options, dataset, thresholds, seen, others, dashboard)
 
@@ -122,7 +122,7 @@ def conclude(
     figure = show(list(seen.examples.values()), title, thresholds, dataset)
     save_figure(figure, results / "examples.png")
     about = describe_test(options, dataset, thresholds)
-    found = measure(dataset, seen, others, thresholds.reading)
+    found = measure(dataset, seen, others, thresholds.readings)
     roc = write_results(results, seen.rows, {**about, **found})
     entries = by_title(found, options.against)
     table = {title: interval_text(entry) for title, entry in entries.items()}
@@ -181,12 +181,12 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
 
 
 def measure(
-    dataset: ImageDataset, seen: Seen, others: list[Row], reading: Reading
+    dataset: ImageDataset, seen: Seen, others: list[Row], readings: Sequence[Reading]
 ) -> dict[str, Any]:
     """The "metrics" of the maps, and what stands beside them.
 
-    That are "trivial_maps", blurred and filled as the ``reading`` says, where there is a truth,
-    and "differences" from ``others``, if any.
+    That are "trivial_maps", see :func:`measure_trivial` of the ``readings``, where there is a
+    truth, and "differences" from ``others``, if any.
     Intervals are over patients where some have several images, as far as the data set says, else
     over "images" ("intervals_over"); both entries are how many each class has, and "outlined" is
     how many of them pixels are scored of. The rows get their Dice at the threshold that is best for
@@ -209,7 +209,7 @@ def measure(
     found |= {"metrics": summarise(seen.rows, patients), "trivial_maps": {}}
     if located:
         found["metrics"]["dice_best"] = metrics.best_dice(curves, patients[located])
-        found["trivial_maps"] = measure_trivial(dataset, patients, reading)
+        found["trivial_maps"] = measure_trivial(dataset, readings)
     if others:
         found["differences"] = differences(seen.rows, others, patients)
     return found
@@ -236,6 +236,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
         **thresholds.reading.about,
+        "reading_of_first": None if thresholds.first is None else thresholds.first.about,
     }
 
 
