@@ -18,7 +18,7 @@ PER_IMAGE = {
     "pixel_auprc": "pixel AUPRC of the score map",
     "dice": f"Dice of |difference map| at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
-    "dice_stored": "Dice at the threshold of the run, by the classes alone",
+    "dice_stored": "Dice at the threshold of the run, or at the typed one",
     "dice_best": "Dice at the best threshold for these images",
     "map_ssim": "SSIM of difference map and ground truth",
     "map_mse": "MSE of difference map and ground truth",
@@ -28,6 +28,11 @@ PER_IMAGE = {
     "input_mse": "MSE of the untouched input and true healthy counterpart",
     "mse_healthy": "MSE(a_h, r_h): mean square of the difference map of healthy images",
     "variance_healthy": "variance of the difference map of healthy images",
+}
+# What "dice_stored" is in one test, whose threshold was typed or not.
+DICE_STORED = {
+    False: "Dice at the threshold of the run, by the classes alone",
+    True: "Dice at the threshold that was typed",
 }
 OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
     "accuracy": ("classification accuracy", metrics.accuracy, ("class", "predicted")),
@@ -77,12 +82,14 @@ def plain_finding(
 class Thresholds(NamedTuple):
     """Of the score map: that of the best Dice on validation, if known, and that of the run.
 
-    ``first``: how the maps of networks are read that these come after.
+    Or, in its place, one that was ``typed``. ``first``: how the maps of networks are read that
+    these come after.
     """
 
     validated: float | None
     reading: Reading
     first: Reading | None = None
+    typed: bool = False
 
     @property
     def readings(self) -> list[Reading]:
@@ -173,6 +180,7 @@ def confusion(rows: list[Row]) -> np.ndarray | None:
 
 
 def title_of(name: str) -> str:
+    """What a metric is, in any test."""
     return PER_IMAGE[name] if name in PER_IMAGE else OVERALL[name][0]
 
 

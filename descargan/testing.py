@@ -38,6 +38,7 @@ from descargan.pipeline import ahead
 from descargan.reading import Reading
 from descargan.report import Card, Gallery, Measured, Said, write_report
 from descargan.scores import (
+    DICE_STORED,
     PER_IMAGE,
     Finding,
     Row,
@@ -91,7 +92,8 @@ def test(options: Options, translator: Translator | None) -> Results:
     else:
         method, reading = Method(partial(findings, translator, options)), translator.reading
     first = translator and translator.first
-    thresholds = Thresholds(None, reading, first and first.reading)
+    typed = options.threshold is not None
+    thresholds = Thresholds(None, reading, first and first.reading, typed)
     if options.against is not None:
         warn_of_reading(options.against, thresholds.readings, dataset.image_size)
     validation = None
@@ -124,7 +126,7 @@ def conclude(
     about = describe_test(options, dataset, thresholds)
     found = measure(dataset, seen, others, thresholds.readings)
     roc = write_results(results, seen.rows, {**about, **found})
-    entries = by_title(found, options.against)
+    entries = by_title(found, options.against, thresholds.typed)
     table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
     print(f"95 % intervals over {found['intervals_over']}")
@@ -215,9 +217,10 @@ def measure(
     return found
 
 
-def by_title(found: dict[str, Any], against: Path | None) -> dict[str, dict]:
-    """What :func:`measure` gives, as the lines of a table."""
-    entries = {title_of(name): entry for name, entry in found["metrics"].items()}
+def by_title(found: dict[str, Any], against: Path | None, typed: bool) -> dict[str, dict]:
+    """What :func:`measure` gives, as the lines of a table; ``typed``: see Thresholds."""
+    own = {"dice_stored": DICE_STORED[typed]}
+    entries = {own.get(name, title_of(name)): entry for name, entry in found["metrics"].items()}
     for name, measured in found["trivial_maps"].items():
         entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
     for name, entry in found.get("differences", {}).items():
