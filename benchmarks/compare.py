@@ -119,7 +119,7 @@ def evaluate(explain: Explain, options: Options, folder: Path) -> None:
     results = folder / "results" / "test"
     seen = testing.look_at(method, dataset, results, Thresholds(validated, reading))
     about = {**reading.about, "dice_threshold_chosen_on_validation": validated}
-    measured = testing.measure(dataset, seen, [], reading)
+    measured = testing.measure(dataset, seen, [], [reading])
     write_json(results / "metrics.json", without_nan({**about, **measured}))
     testing.write_csv(results / "metrics.csv", seen.rows)
 

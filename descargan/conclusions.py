@@ -16,7 +16,8 @@ CLASSES = {
 OF_MAPS = (
     "How well the score map finds the diseased pixels: means over the outlined images, with 95 % "
     "intervals. The rows below the first need no network; a method that does not beat them has "
-    "found nothing. Best Dice is that of the threshold which is best for these very images."
+    "found nothing. Where darker pixels are read, the intensity is that of the negative. Best Dice "
+    "is that of the threshold which is best for these very images."
 )
 OF_CLASSES = (
     "The anomaly score of an image is the mean of its score map; an AUROC of 0.5 is chance. The "
@@ -29,15 +30,15 @@ def verdict(found: dict) -> str:
     """What a test shows, in a sentence without its full stop.
 
     ``found``: what :func:`descargan.testing.measure` gives. Where patients have several images,
-    patients are what counts: images of one are alike.
+    patients are what counts, outlined ones too: images of one are alike.
     """
     what = found["intervals_over"]
     few = [f"{number} {name}" for name, number in found[what].items() if number < FEWEST]
     if few:
         return f"too few test {what} to judge: {' and '.join(few)}, fewer than {FEWEST}"
-    measured, trivial = found["metrics"], found["trivial_maps"]
-    if trivial and measured["pixel_auprc"]["n"] >= FEWEST:
-        return of_pixels(measured["pixel_auprc"], trivial)
+    measured = found["metrics"]
+    if found["outlined"] >= FEWEST:
+        return of_pixels(measured["pixel_auprc"], found["trivial_maps"])
     area = measured["auroc_anomaly"]
     if not area["low"] > 0.5:
         return (

@@ -16,7 +16,7 @@ from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
 from descargan.images import fit, range_scaling, read_image
 from descargan.kinds import KINDS
-from descargan.layout import find_images, find_masks, is_in_one_unit
+from descargan.layout import find_images, find_masks, is_in_one_unit, read_patients
 from descargan.masks import fit_mask, read_mask
 from descargan.options import Options
 from descargan.scaling import intensity_range, scale
@@ -38,9 +38,11 @@ class ImageDataset(Dataset):
     """One split: images (1, H, W), their classes and, where there is one, their ground truth.
 
     The ground truth is the difference to the healthy counterpart, stored in the same file, or a
-    mask of 0 and 1 (``has_masks``). Splits of up to 2 GiB are read once and kept in memory, as
-    uint8 where the files hold 8 bits. ``dataset[indices]`` gives a batch; iterate with
-    :func:`load`. Raises UserError that names the folder or file at fault.
+    mask of 0 and 1 (``has_masks``); diseased images alone have one, whatever is stored of others.
+    ``patients`` (N,) are numbers: images of one patient share theirs, see :func:`number_patients`.
+    Splits of up to 2 GiB are read once and kept in memory, as uint8 where the files hold 8 bits.
+    ``dataset[indices]`` gives a batch; iterate with :func:`load`. Raises UserError that names the
+    folder or file at fault.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class ImageDataset(Dataset):
         self.paths, classes = find_images(root, split, self.kind, healthy_class)
         self.classes = torch.tensor(classes)
         self.root = self.paths[0].parents[2]
+        self.patients = number_patients(self.root, self.paths)
         self.in_one_unit = not self.kind.prepared and is_in_one_unit(root, scaling)
         # Training never sees an outline.
         wanted = split != "train" and not self.kind.prepared
-        self.masks = find_masks(root, split, self.paths) if wanted else {}
+        masks = find_masks(root, split, self.paths) if wanted else {}
+        self.masks = {i: path for i, path in masks.items() if classes[i] == DISEASED}
         self.has_masks = bool(self.masks)
         last = read_image(self.paths[-1])  # a diseased one
         self.shape = last.shape[-2:]  # of its file
@@ -89,6 +93,7 @@ class ImageDataset(Dataset):
         """The same split without its other images; what is in memory is not read again."""
         part, places = copy.copy(self), indices.tolist()
         part.paths, part.classes = [self.paths[i] for i in places], self.classes[indices]
+        part.patients = self.patients[places]
         part.masks = {n: self.masks[i] for n, i in enumerate(places) if i in self.masks}
         part.cache = None if self.cache is None else self.cache[indices]
         return part
@@ -111,8 +116,8 @@ class ImageDataset(Dataset):
                     f"not {size} x {size}: pass its size to --image-size; a test needs images of "
                     "the size of its networks, or larger ones where these draw a change"
                 )
-            if len(array) == 1:  # no ground truth stored: none is known, unless healthy
-                array = np.concatenate([array, np.zeros_like(array)])
+            if len(array) == 1 or self.classes[index] == HEALTHY:  # none is known, or there is none
+                array = np.concatenate([array[:1], np.zeros_like(array[:1])])
             return array
         image = fit(array[:1], size)
         if self.scaling != "minmax" and not self.in_one_unit:
@@ -187,6 +192,17 @@ class ImageDataset(Dataset):
                     file.seek(start)
                     digest.update(file.read(SAMPLE_BYTES))
         return digest.hexdigest()
+
+
+def number_patients(root: Path, images: list[Path]) -> np.ndarray:
+    """A number for the patient of each image (N,); one for each image where none has several.
+
+    So too where the data set does not say who they are, see :func:`read_patients`.
+    """
+    patients = read_patients(root, images)
+    if len(set(patients)) == len(patients):
+        return np.arange(len(images))
+    return np.unique(patients, return_inverse=True)[1]
 
 
 def warn_of_few(dataset: ImageDataset, split: str) -> None:

@@ -65,7 +65,8 @@ def validate(
         "mse_healthy": float(np.mean(identity)),
     }
     in_unit = translator.reading.in_unit
-    result |= describe_maps(of_healthy, of_diseased, labels, torch.cat(scores).numpy(), in_unit)
+    scores = torch.cat(scores).numpy()
+    result |= describe_maps(of_healthy, of_diseased, labels, scores, in_unit, dataset.patients)
     fooled = result["kappa"] * result["accuracy translated into other class"]
     result["choice"] = fooled - result["mse_healthy"] ** 0.5
     for name in located[0] if located else ():
@@ -95,14 +96,14 @@ def sign_of_disease(
     """How difference maps are to be read, by the classes of a split, without outlines.
 
     1 or -1 where most of the diseased images differ from healthy ones by what is brighter or darker
-    in their maps, else 0 (``score_maps.choose_sign``), as where the images are too few to say.
+    in their maps, else 0 (``score_maps.choose_sign``), as where the patients are too few to say.
     Where it would be 0, only those whose translation passes for healthy are asked: what is drawn
     into the others, as those of a second disease, may be no sign of any. Returns it and the indices
     of the diseased images that were asked.
     """
-    classes = dataset.classes
+    classes, patients = dataset.classes, dataset.patients
     healthy, diseased = ((classes == c).nonzero().flatten() for c in (HEALTHY, DISEASED))
-    if are_too_few(classes):
+    if are_too_few(classes, patients):
         return 0, diseased
     split = translator.translate_split(dataset, batch_size)
     of_images = torch.cat([strengths(batch.difference).cpu() for batch, *_ in split])
@@ -110,7 +111,7 @@ def sign_of_disease(
         return sign, diseased
     diseased = diseased[translator.made_healthy(dataset, batch_size, diseased)]
     asked = torch.cat([healthy, diseased])
-    too_few = are_too_few(classes[asked])
+    too_few = are_too_few(classes[asked], patients[asked])
     return 0 if too_few else choose_sign(of_images[asked], classes[asked]), diseased
 
 

@@ -28,10 +28,11 @@ def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     return [rows[printable(file)] for file in files]
 
 
-def warn_of_reading(results: Path, ours: Reading, image_size: int) -> None:
+def warn_of_reading(results: Path, readings: Sequence[Reading], image_size: int) -> None:
     """Warn of a test that read its difference maps otherwise, which alone changes pixel scores.
 
-    Or that is one of images of another size.
+    Or that is one of images of another size. ``readings``: of the networks that are tested, and of
+    those that come first; a test of an earlier version does not say how it read these.
     """
     said = read_json(results / "metrics.json")
     if said.get("image_size", image_size) != image_size:
@@ -39,23 +40,29 @@ def warn_of_reading(results: Path, ours: Reading, image_size: int) -> None:
             f"{printable(results)} is a test at --image-size {said['image_size']}, this one at "
             f"{image_size}: pixel scores differ by that, too"
         )
-    how = how_of_test(said)
-    theirs = describe(how.get("diffusion", 0.0), how.get("cover"))
-    if is_earlier(how):
+    if said.get("after") and "reading_of_first" not in said:
+        readings = readings[:1]
+    hows = [how_of_test(said), *map(how_of_test, filter(None, [said.get("reading_of_first")]))]
+    theirs, ours = describe(hows), describe([reading._asdict() for reading in readings])
+    if any(map(is_earlier, hows)):
         theirs = "by an earlier version"
-    if theirs != describe(ours.diffusion, ours.cover):
+    if theirs != ours:
         warn(
             f"the difference maps of {printable(results)} were read {theirs}, those of this test "
-            f"{describe(ours.diffusion, ours.cover)}: pixel scores differ by that, too "
-            "(descargan.reading.Reading reads any map)"
+            f"{ours}: pixel scores differ by that, too (descargan.reading.Reading reads any map)"
         )
 
 
-def describe(diffusion: float, cover: float | None) -> str:
-    """How score maps were made, in words."""
-    return f"by a diffusion of {diffusion:g} and " + (
-        "no cover" if cover is None else f"a cover of {cover:g}"
-    )
+def describe(hows: Sequence[dict]) -> str:
+    """How score maps were made by each of the networks, by the names in HOW, in words."""
+    said = set()
+    for how in hows:
+        cover = how.get("cover")
+        said.add(
+            f"by a diffusion of {how.get('diffusion', 0.0):g} and "
+            + ("no cover" if cover is None else f"a cover of {cover:g}")
+        )
+    return " or ".join(sorted(said))
 
 
 def differences(

@@ -4,8 +4,8 @@ No pixel labels are needed. What the maps of diseased validation images have mor
 healthy ones, brighter pixels or darker or both, is the score map. Of healthy images nearly all
 pixels of it lie below the threshold, which is no less than half of what it shows of diseased ones
 where it is in the unit of the images. Where the anomaly score does not tell the validation images'
-classes apart, nothing was found, and no value is one; of too few images nothing is said either way.
-All stand beside the weights, for the last and for the best.
+classes apart, nothing was found, and no value is one; of too few patients nothing is said either
+way. All stand beside the weights, for the last and for the best.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descargan import metrics
+from descargan import DISEASED, HEALTHY, metrics
 from descargan.checkpoints import Run
 from descargan.files import read_json, without_nan, write_json
 from descargan.options import Options
@@ -31,7 +31,7 @@ RANGE = 2.0  # of an image in [-1, 1]
 QUANTILE = 0.995  # of the score map, over all pixels of healthy images
 LEAST = 0.05 * RANGE
 HALF = 0.5  # of the level: where a change, drawn a little wider, is taken to end
-FEWEST = 10  # validation images of a class that a verdict, and a sign, are drawn from
+FEWEST = 10  # patients of a class that a verdict, and a sign, are drawn from
 EDGES = np.linspace(0, RANGE, 2001)
 # What a reading does to maps, and how the metrics.json of a test calls it.
 HOW = {
@@ -144,16 +144,18 @@ def describe_maps(
     labels: Sequence[int],
     scores: Sequence[float],
     in_unit: bool,
+    patients: Sequence[int],
 ) -> dict[str, float]:
     """The numbers that a reading depends on, of the validation split.
 
     Counts of the pixels of healthy and of diseased images, as :func:`count_values` says;
-    ``labels``, ``scores``: class and anomaly score of each image; ``in_unit``: see Reading.
-    Of fewer than FEWEST images of a class the interval is NaN: one that they span is none.
+    ``labels``, ``scores``, ``patients``: class, anomaly score and patient of each image;
+    ``in_unit``: see Reading. The interval is over patients, as images of one are alike. Of fewer
+    than FEWEST of a class it is NaN: one that they span is none.
     """
-    labels = np.asarray(labels)
-    found = metrics.with_interval(metrics.auroc, labels, np.asarray(scores), samples=SAMPLES)
-    if are_too_few(labels):
+    columns = np.asarray(labels), np.asarray(scores)
+    found = metrics.with_interval(metrics.auroc, *columns, samples=SAMPLES, groups=patients)
+    if are_too_few(labels, patients):
         found |= {"low": np.nan, "high": np.nan}
     threshold, level = healthy_threshold(of_healthy), level_of(of_diseased)
     if in_unit:  # what is filled is a step at half of its largest value as it is
@@ -163,9 +165,11 @@ def describe_maps(
     return dict(zip(NUMBERS, (*numbers, *interval), strict=True))
 
 
-def are_too_few(labels: Sequence[int]) -> bool:
-    """Whether validation images of these classes, 0 and 1, are too few to judge by."""
-    return bool(np.bincount(labels, minlength=2).min() < FEWEST)
+def are_too_few(labels: Sequence[int], patients: Sequence[int]) -> bool:
+    """Whether images of these classes and patients (N,) are of too few patients to judge by."""
+    labels, patients = np.asarray(labels), np.asarray(patients)
+    numbers = [len(np.unique(patients[labels == c])) for c in (HEALTHY, DISEASED)]
+    return min(numbers) < FEWEST
 
 
 def keep_reading(path: Path, which: str, values: dict[str, float], reading: Reading) -> None:
@@ -188,7 +192,10 @@ def reading_of(options: Options) -> Reading:
 
 
 def how_of_test(said: dict) -> dict[str, float | None]:
-    """What the ``metrics.json`` of a test says of how it read its maps, by the names in HOW."""
+    """What the ``metrics.json`` of a test says of how it read its maps, by the names in HOW.
+
+    Or what its "reading_of_first" says of the maps of networks that come first.
+    """
     return {name: said[title] for name, title in HOW.items() if title in said}
 
 
@@ -229,8 +236,8 @@ def read_reading(path: Path, which: str) -> Reading:
     if low is None:
         return Reading(
             None,
-            f"too few validation images to judge, fewer than {FEWEST} of a class, so there are no "
-            "masks: prepare more, or set a --threshold",
+            f"too few validation images to judge, fewer than {FEWEST} of a class or of fewer than "
+            f"{FEWEST} patients, so there are no masks: prepare more, or set a --threshold",
             **how,
         )
     if low <= 0.5:

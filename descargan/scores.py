@@ -18,7 +18,7 @@ PER_IMAGE = {
     "pixel_auprc": "pixel AUPRC of the score map",
     "dice": f"Dice of |difference map| at {metrics.TRUTH_THRESHOLD}",
     "dice_validated": "Dice at the threshold chosen on the validation split",
-    "dice_stored": "Dice at the threshold of the run, by the classes alone",
+    "dice_stored": "Dice at the threshold of the run, or at the typed one",
     "dice_best": "Dice at the best threshold for these images",
     "map_ssim": "SSIM of difference map and ground truth",
     "map_mse": "MSE of difference map and ground truth",
@@ -28,6 +28,11 @@ PER_IMAGE = {
     "input_mse": "MSE of the untouched input and true healthy counterpart",
     "mse_healthy": "MSE(a_h, r_h): mean square of the difference map of healthy images",
     "variance_healthy": "variance of the difference map of healthy images",
+}
+# What "dice_stored" is in one test, whose threshold was typed or not.
+DICE_STORED = {
+    False: "Dice at the threshold of the run, by the classes alone",
+    True: "Dice at the threshold that was typed",
 }
 OVERALL: dict[str, tuple[str, Callable[..., float], tuple[str, str]]] = {
     "accuracy": ("classification accuracy", metrics.accuracy, ("class", "predicted")),
@@ -75,10 +80,21 @@ def plain_finding(
 
 
 class Thresholds(NamedTuple):
-    """Of the score map: that of the best Dice on validation, if known, and that of the run."""
+    """Of the score map: that of the best Dice on validation, if known, and that of the run.
+
+    Or, in its place, one that was ``typed``. ``first``: how the maps of networks are read that
+    these come after.
+    """
 
     validated: float | None
     reading: Reading
+    first: Reading | None = None
+    typed: bool = False
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Of these networks, and of the first where these come after others."""
+        return [self.reading] if self.first is None else [self.reading, self.first]
 
 
 def choose_threshold(found: Iterator[Finding]) -> float | None:
@@ -104,7 +120,6 @@ def describe_image(
 
     ``in_unit``: map and ground truth are differences in the unit of the image. A mask is none.
     """
-    validated, reading = thresholds
     score = finding.score_map
     row: Row = {"file": name, "class": finding.label}
     if not np.isnan(finding.probability):
@@ -115,8 +130,8 @@ def describe_image(
         row["variance_healthy"] = float(finding.difference.var())
     elif finding.truth.any():
         row |= metrics.pixel_metrics(score, finding.truth)
-        named = (("dice_validated", validated), ("dice_stored", reading.threshold))
-        for key, threshold in named:
+        run = thresholds.reading.threshold
+        for key, threshold in (("dice_validated", thresholds.validated), ("dice_stored", run)):
             if threshold is not None:
                 row[key] = metrics.dice(score > threshold, metrics.is_diseased(finding.truth))
         if in_unit:
@@ -165,6 +180,7 @@ def confusion(rows: list[Row]) -> np.ndarray | None:
 
 
 def title_of(name: str) -> str:
+    """What a metric is, in any test."""
     return PER_IMAGE[name] if name in PER_IMAGE else OVERALL[name][0]
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,6 @@ from descargan.figures import (
     save_figure,
 )
 from descargan.files import in_place_of, naming, without_nan, write_atomically, write_json
-from descargan.layout import read_patients
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
@@ -39,6 +38,7 @@ from descargan.pipeline import ahead
 from descargan.reading import Reading
 from descargan.report import Card, Gallery, Measured, Said, write_report
 from descargan.scores import (
+    DICE_STORED,
     PER_IMAGE,
     Finding,
     Row,
@@ -91,17 +91,18 @@ def test(options: Options, translator: Translator | None) -> Results:
         method, reading = method_of_maps(options.maps, dataset), Reading(options.threshold)
     else:
         method, reading = Method(partial(findings, translator, options)), translator.reading
+    first = translator and translator.first
+    typed = options.threshold is not None
+    thresholds = Thresholds(None, reading, first and first.reading, typed)
     if options.against is not None:
-        warn_of_reading(options.against, reading, dataset.image_size)
+        warn_of_reading(options.against, thresholds.readings, dataset.image_size)
     validation = None
     if translator is not None and dataset.has_truth:
         validation = ImageDataset.open(options, "validate")
     with connected(options, Process()) as dashboard:
-        validated = None
         if validation is not None:
             diseased = findings(translator, options, validation, (DISEASED,))
-            validated = choose_threshold(diseased)
-        thresholds = Thresholds(validated, reading)
+            thresholds = thresholds._replace(validated=choose_threshold(diseased))
         seen = look_at(method, dataset, options.results_dir, thresholds)
         return conclude(options, dataset, thresholds, seen, others, dashboard)
 
@@ -123,9 +124,9 @@ def conclude(
     figure = show(list(seen.examples.values()), title, thresholds, dataset)
     save_figure(figure, results / "examples.png")
     about = describe_test(options, dataset, thresholds)
-    found = measure(dataset, seen, others, thresholds.reading)
+    found = measure(dataset, seen, others, thresholds.readings)
     roc = write_results(results, seen.rows, {**about, **found})
-    entries = by_title(found, options.against)
+    entries = by_title(found, options.against, thresholds.typed)
     table = {title: interval_text(entry) for title, entry in entries.items()}
     print_table(table)
     print(f"95 % intervals over {found['intervals_over']}")
@@ -182,42 +183,44 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
 
 
 def measure(
-    dataset: ImageDataset, seen: Seen, others: list[Row], reading: Reading
+    dataset: ImageDataset, seen: Seen, others: list[Row], readings: Sequence[Reading]
 ) -> dict[str, Any]:
     """The "metrics" of the maps, and what stands beside them.
 
-    That are "trivial_maps", blurred and filled as the ``reading`` says, where there is a truth,
-    and "differences" from ``others``, if any.
+    That are "trivial_maps", see :func:`measure_trivial` of the ``readings``, where there is a
+    truth, and "differences" from ``others``, if any.
     Intervals are over patients where some have several images, as far as the data set says, else
-    over "images" ("intervals_over"); both entries are how many each class has. The rows get their
-    Dice at the threshold that is best for all.
+    over "images" ("intervals_over"); both entries are how many each class has, and "outlined" is
+    how many of them pixels are scored of. The rows get their Dice at the threshold that is best for
+    all.
     """
-    patients = read_patients(dataset.root, dataset.paths)
-    several = len(set(patients)) < len(patients)  # images of a patient, else nothing to draw by
-    groups = np.array(patients) if several else None
-    found = {"intervals_over": "images" if groups is None else "patients"}
-    of_class = {name: dataset.classes == c for c, name in enumerate(CLASS_NAMES)}
+    patients = dataset.patients
+    several = len({*patients}) < len(patients)
+    of_class = {name: (dataset.classes == c).numpy() for c, name in enumerate(CLASS_NAMES)}
+    found = {"intervals_over": "patients" if several else "images"}
     found["images"] = {name: int(which.sum()) for name, which in of_class.items()}
     if several:
-        found["patients"] = {name: len({*groups[which]}) for name, which in of_class.items()}
+        found["patients"] = {name: len({*patients[which]}) for name, which in of_class.items()}
+    scored = ~np.isnan([row.get("pixel_auprc", np.nan) for row in seen.rows])
+    found["outlined"] = len({*patients[scored]})
     located = list(seen.curves)
     if located:
         curves = np.stack(list(seen.curves.values()))
         for index, dice in zip(located, curves[:, curves.mean(axis=0).argmax()], strict=True):
             seen.rows[index]["dice_best"] = float(dice)
-    found |= {"metrics": summarise(seen.rows, groups), "trivial_maps": {}}
+    found |= {"metrics": summarise(seen.rows, patients), "trivial_maps": {}}
     if located:
-        of_located = None if groups is None else groups[located]
-        found["metrics"]["dice_best"] = metrics.best_dice(curves, of_located)
-        found["trivial_maps"] = measure_trivial(dataset, groups, reading)
+        found["metrics"]["dice_best"] = metrics.best_dice(curves, patients[located])
+        found["trivial_maps"] = measure_trivial(dataset, readings)
     if others:
-        found["differences"] = differences(seen.rows, others, groups)
+        found["differences"] = differences(seen.rows, others, patients)
     return found
 
 
-def by_title(found: dict[str, Any], against: Path | None) -> dict[str, dict]:
-    """What :func:`measure` gives, as the lines of a table."""
-    entries = {title_of(name): entry for name, entry in found["metrics"].items()}
+def by_title(found: dict[str, Any], against: Path | None, typed: bool) -> dict[str, dict]:
+    """What :func:`measure` gives, as the lines of a table; ``typed``: see Thresholds."""
+    own = {"dice_stored": DICE_STORED[typed]}
+    entries = {own.get(name, title_of(name)): entry for name, entry in found["metrics"].items()}
     for name, measured in found["trivial_maps"].items():
         entries |= {f"{name}, no network: {title_of(key)}": x for key, x in measured.items()}
     for name, entry in found.get("differences", {}).items():
@@ -236,6 +239,7 @@ def describe_test(options: Options, dataset: ImageDataset, thresholds: Threshold
         "dice_threshold_chosen_on_validation": thresholds.validated,
         "threshold": thresholds.reading.threshold,
         **thresholds.reading.about,
+        "reading_of_first": None if thresholds.first is None else thresholds.first.about,
     }
 
 
@@ -260,8 +264,8 @@ def method_of_maps(folder: Path, dataset: ImageDataset) -> Method:
     """Another method, by its maps of the images of a split."""
     if not dataset.has_truth:
         warn(
-            f"{dataset.root} holds no masks in the test split, so pixels are not scored "
-            "(the synthetic data set wants --dataset Synthetic)"
+            f"of diseased images {dataset.root} holds no masks in the test split, so pixels are "
+            "not scored (the synthetic data set wants --dataset Synthetic)"
         )
     files = find_maps(folder, names_of(dataset))
     pairs = list(zip(files, dataset.paths, strict=True))

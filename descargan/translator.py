@@ -305,10 +305,13 @@ class Translator:
         return sum(part.flip(axes) for part, axes in parts) / len(self.flips)
 
     def classify(self, images: Tensor) -> Tensor:
-        """Probability of disease (B,) of images (B, 1, S, S) on the device."""
+        """Probability of disease (B,) of images (B, 1, S, S) on the device.
+
+        In double, so that images of which the classifier is sure are not all alike.
+        """
         with evaluating(self.discriminator), autocast(self.device, self.amp):
             logits = self.discriminator.classifier(self.discriminator.encode(self.seen(images)))
-        return logits.to(images.dtype).softmax(dim=1)[:, DISEASED]
+        return logits.double().softmax(dim=1)[:, DISEASED]
 
     def translate_split(
         self,

@@ -1,8 +1,10 @@
 """Maps that need no network, to hold a method's beside: what they score is no success.
 
 Where the disease is bright, brightness alone scores high, and smoothed higher still, as any map
-gains by smoothing; where it lies in the middle, so does the middle.
+gains by smoothing; where it is dark, darkness; where it lies in the middle, so does the middle.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,14 +23,15 @@ PLAIN = Reading(None)
 def trivial_maps(image: np.ndarray, reading: Reading = PLAIN) -> dict[str, np.ndarray]:
     """Score maps of an image (H, W) in [-1, 1], blurred and filled as ``reading`` does it.
 
-    They are no layers, so none covers anything.
+    Where it reads what is darker, the intensity is that of the negative. They are no layers, so
+    none covers anything.
     """
-    bright = np.clip((image + 1) / 2, 0, 1)
+    intensity = np.clip(((-image if reading.sign < 0 else image) + 1) / 2, 0, 1)
     maps = {
-        "intensity": bright,
-        "smoothed intensity": gaussian_filter(bright, SMOOTHING * max(image.shape)),
+        "intensity": intensity,
+        "smoothed intensity": gaussian_filter(intensity, SMOOTHING * max(image.shape)),
         "centre": centre(image.shape),
-        "nothing": np.zeros_like(bright),
+        "nothing": np.zeros_like(intensity),
     }
     scores = reading._replace(sign=1, cover=None).score_map(
         np.stack(list(maps.values())), image, np.nan
@@ -42,32 +45,43 @@ def centre(shape: tuple[int, int]) -> np.ndarray:
     return np.exp(-(y[:, None] ** 2 + x**2) / (2 * CENTRE**2))
 
 
-def measure_trivial(
-    dataset: ImageDataset, groups: np.ndarray | None = None, reading: Reading = PLAIN
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Pixel AUROC, pixel AUPRC and best Dice of each trivial map over a split, with intervals.
+def ways_to_read(readings: Sequence[Reading]) -> list[Reading]:
+    """Of readings what changes trivial maps, each once; one by both signs is one by either."""
+    plain = [reading._replace(threshold=None, reason="", cover=None) for reading in readings]
+    signs = [(reading.sign,) if reading.sign else (1, -1) for reading in plain]
+    pairs = zip(plain, signs, strict=True)
+    return list(dict.fromkeys(way._replace(sign=sign) for way, both in pairs for sign in both))
 
-    ``groups`` of its images: see :func:`metrics.with_interval`. ``reading``: of the method that
-    they are held beside.
+
+def measure_trivial(
+    dataset: ImageDataset, readings: Sequence[Reading] = (PLAIN,)
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Pixel AUROC, pixel AUPRC and best Dice of each trivial map over a split.
+
+    Intervals are over patients. ``readings``: of the method that they are held beside. Each map is
+    read as they do, and by either sign where they take both; that with the highest AUPRC stands.
     """
-    values: dict[str, list[dict[str, float]]] = {}
-    curves: dict[str, list[np.ndarray]] = {}
+    values: dict[tuple[str, Reading], list[dict[str, float]]] = {}
+    curves: dict[tuple[str, Reading], list[np.ndarray]] = {}
     located: list[bool] = []
+    ways = ways_to_read(readings)
     for images, truths, _ in load(dataset, list(torch.arange(len(dataset)).split(BATCH))):
         for image, truth in zip(images[:, 0].numpy(), truths[:, 0].numpy(), strict=True):
             located.append(bool(truth.any()))
-            if not located[-1]:
-                continue
-            for name, drawn in trivial_maps(image, reading).items():
-                values.setdefault(name, []).append(metrics.pixel_metrics(drawn, truth))
-                curves.setdefault(name, []).append(metrics.dice_curve(drawn, truth))
-    groups = None if groups is None else groups[np.array(located)]
-    measured = {}
-    for name, found in values.items():
+            for way in ways if located[-1] else ():
+                for name, drawn in trivial_maps(image, way).items():
+                    values.setdefault((name, way), []).append(metrics.pixel_metrics(drawn, truth))
+                    curves.setdefault((name, way), []).append(metrics.dice_curve(drawn, truth))
+    patients = dataset.patients[located]
+    measured: dict[str, dict[str, dict[str, float]]] = {}
+    for (name, way), found in values.items():
         columns = {key: np.array([one[key] for one in found]) for key in found[0]}
-        measured[name] = {
-            key: metrics.with_interval(metrics.mean, column, groups=groups)
+        entries = {
+            key: metrics.with_interval(metrics.mean, column, groups=patients)
             for key, column in columns.items()
         }
-        measured[name]["dice_best"] = metrics.best_dice(np.array(curves[name]), groups)
+        entries["dice_best"] = metrics.best_dice(np.array(curves[name, way]), patients)
+        best = measured.setdefault(name, entries)
+        if entries["pixel_auprc"]["value"] > best["pixel_auprc"]["value"]:
+            measured[name] = entries
     return measured

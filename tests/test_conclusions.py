@@ -15,7 +15,9 @@ def found(auprc: dict, *trivial: float, area: dict | None = None) -> dict:
     names = ("intensity", "smoothed intensity", "centre")
     maps = {name: of_map(entry(t, t, t)) for name, t in zip(names, trivial, strict=False)}
     area = area or entry(0.9, 0.8, 1.0)
-    return {**COUNTS, "metrics": {**of_map(auprc), "auroc_anomaly": area}, "trivial_maps": maps}
+    measured = {**of_map(auprc), "auroc_anomaly": area}
+    outlined = auprc["n"] if maps else 0
+    return {**COUNTS, "outlined": outlined, "metrics": measured, "trivial_maps": maps}
 
 
 def of_map(auprc: dict) -> dict:
@@ -52,6 +54,11 @@ def test_without_outlines_the_classes_say_whether_anything_was_found(area, said)
 def test_of_few_outlined_images_the_classes_speak():
     sentence = verdict(found(entry(0.9, 0.8, 1.0, n=9), 0.3))
     assert sentence.startswith("the maps tell diseased")
+
+
+def test_many_outlined_images_of_few_patients_are_few():
+    few = {**found(entry(0.9, 0.8, 1.0, n=12), 0.3), "outlined": 1}
+    assert verdict(few).startswith("the maps tell diseased")
 
 
 def test_of_few_images_nothing_is_said():

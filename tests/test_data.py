@@ -286,6 +286,34 @@ def test_a_mask_beside_the_classes_is_the_ground_truth(outlined, scaling):
     assert truth[1, 0, :32, :32].min() == 1
 
 
+def test_a_mask_of_a_healthy_image_is_no_ground_truth(outlined):
+    mask = outlined / "test" / "masks" / "diseased.png"
+    mask.rename(mask.with_name("healthy.png"))
+    files = folder_of_pictures(outlined)
+    assert not files.has_truth
+    assert not files.__getitems__([0, 1])[1].any()
+
+
+def test_a_difference_of_a_healthy_image_is_no_ground_truth(tmp_path):
+    folder_of(tmp_path)
+    for name in ("healthy", "diseased"):
+        write(tmp_path / "train" / name / "0.npy", np.full((2, 64, 64), 0.5))
+    _, truth, _ = dataset(tmp_path).__getitems__([0, 1])
+    assert truth.flatten(1).any(dim=1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("named", "numbers"),
+    [("abab", [0, 1, 0, 1]), ("baab", [1, 0, 0, 1]), ("dcba", [0, 1, 2, 3]), ("ab", [0, 1, 2, 3])],
+)
+def test_images_of_one_patient_share_a_number(tmp_path, named, numbers):
+    """Each has its own where no patient has several, or not all are known."""
+    images = [tmp_path / f"{i}.png" for i in range(4)]
+    lines = [f"{i}.png,{patient}\n" for i, patient in enumerate(named)]
+    (tmp_path / "manifest.csv").write_text("file,patient\n" + "".join(lines))
+    assert data.number_patients(tmp_path, images).tolist() == numbers
+
+
 def test_training_never_sees_a_mask(outlined, monkeypatch):
     monkeypatch.setattr(data, "read_mask", lambda path: pytest.fail(f"{path} was read"))
     files = dataset(outlined, kind="Folder", split="train")

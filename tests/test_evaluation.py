@@ -44,6 +44,18 @@ def test_pixels_are_scored_by_outlines_and_no_difference_is_compared_with_one(ou
     assert found["level"] == pytest.approx(shown)  # of the diseased images alone
 
 
+@pytest.mark.parametrize(("patients", "judged"), [("abcd", True), ("aabb", False)])
+def test_the_verdict_of_a_run_is_over_patients(outlined, monkeypatch, patients, judged):
+    monkeypatch.setattr(reading, "FEWEST", 2)
+    names = [path.relative_to(outlined.root).as_posix() for path in outlined.paths]
+    lines = [f"{name},{patient}\n" for name, patient in zip(names, patients, strict=True)]
+    (outlined.root / "manifest.csv").write_text("file,patient\n" + "".join(lines))
+    dataset = ImageDataset("Folder", outlined.root, "validate", 64)
+    networks = Generator(base_filters=2), Discriminator(base_filters=2, image_size=64)
+    found = validate(Translator(*networks), dataset, batch_size=3)
+    assert np.isfinite(found["auroc_anomaly_low"]) == judged
+
+
 class Waves:
     """Translations of waves, half of them under fluid of one level, or 0 with something added.
 
@@ -61,6 +73,7 @@ class Waves:
         images = sign * (self.truth + added)
         difference = sign * drawn * (2 - images)
         difference *= added.sum() / drawn.mul(2 - images).sum()
+        self.patients = np.arange(20)
         self.truth, certain = sign * self.truth, self.classes.float()
         unread = difference, certain  # score map and anomaly score, which nothing here takes
         self.batch = Translations(images, images - difference, difference, certain, None, *unread)
@@ -120,6 +133,12 @@ def test_what_a_layer_of_few_images_covers_is_not_known(monkeypatch):
     waves = Waves(0.8, 1)
     monkeypatch.setattr(reading, "FEWEST", 11)
     assert reading_of_disease(waves, waves, 10) == Reading(None, sign=0, diffusion=0.04)
+
+
+def test_images_of_few_patients_give_no_sign():
+    waves = Waves(0.8, 1)
+    waves.patients = np.arange(20) // 4
+    assert reading_of_disease(waves, waves, 10).sign == 0
 
 
 def test_maps_of_what_moves_are_read_as_they_are():

@@ -214,7 +214,9 @@ def test_results_on_disk_agree_with_each_other(results, synthetic):
 def test_a_test_measures_at_the_threshold_that_was_typed(trained, synthetic, tmp_path):
     arguments = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
     arguments += ["--threshold", 0.3, "--results-dir", tmp_path, "--visdom", "off"]
-    succeed("main.py", *arguments)
+    printed = succeed("main.py", *arguments).stdout
+    assert "Dice at the threshold that was typed" in printed
+    assert "by the classes alone" not in printed
     assert json.loads((tmp_path / "metrics.json").read_text())["threshold"] == 0.3
     with (tmp_path / "metrics.csv").open() as file:
         row = list(csv.DictReader(file))[-1]

@@ -90,6 +90,7 @@ def test_what_maps_do_not_say_is_not_in_the_table(outlined, tmp_path):
 def test_a_threshold_gives_its_dice(outlined, tmp_path):
     folder = maps_of(tmp_path / "maps", WORSE)
     found = score(outlined, folder, tmp_path / "results", "--threshold", 150 / 255)
+    assert "threshold that was typed" in (tmp_path / "results" / "report.html").read_text()
     expected = metrics.dice(WORSE > 150, SPOT)
     assert found["metrics"]["dice_stored"]["value"] == pytest.approx(expected)
 

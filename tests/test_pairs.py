@@ -8,7 +8,8 @@ import pytest
 from conftest import assert_refused, program
 
 from descargan.errors import UserError
-from descargan.pairs import differences, read_rows
+from descargan.pairs import differences, read_rows, warn_of_reading
+from descargan.reading import Reading
 
 
 def rows(dice, probability):
@@ -72,3 +73,35 @@ def test_a_test_against_itself_differs_by_nothing(trained, synthetic, tmp_path):
         "main.py", *common, "--results-dir", tmp_path / "b", "--against", tmp_path / "none"
     )
     assert_refused(refused, "metrics.csv is no table of a test")
+
+
+LAYER, MOVED = Reading(0.1, sign=1, diffusion=0.03, cover=1.5), Reading(0.2)
+PAIR = {"after": "runs/one", **MOVED.about, "reading_of_first": LAYER.about}
+EARLIER = {name: value for name, value in PAIR.items() if name != "reading_of_first"}
+
+
+@pytest.mark.parametrize(
+    ("said", "ours", "warned"),
+    [
+        (PAIR, [MOVED, LAYER], False),
+        (EARLIER, [MOVED, LAYER], False),  # which does not say how the first are read
+        ({**LAYER.about, "reading_of_first": None}, [LAYER], False),
+        (PAIR, [MOVED], True),
+        (PAIR, [LAYER], True),
+        (MOVED.about, [MOVED, LAYER], True),
+        (EARLIER, [LAYER], True),
+    ],
+)
+def test_a_pair_of_networks_reads_maps_in_two_ways(tmp_path, capsys, said, ours, warned):
+    (tmp_path / "metrics.json").write_text(json.dumps({**said, "image_size": 64}))
+    warn_of_reading(tmp_path, ours, 64)
+    assert ("were read" in capsys.readouterr().err) == warned
+
+
+def test_both_ways_are_named(tmp_path, capsys):
+    (tmp_path / "metrics.json").write_text(json.dumps(PAIR))
+    warn_of_reading(tmp_path, [MOVED], 64)
+    assert (
+        "were read by a diffusion of 0 and no cover or by a diffusion of 0.03 and a cover of 1.5, "
+        "those of this test by a diffusion of 0 and no cover:"
+    ) in capsys.readouterr().err

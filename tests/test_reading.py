@@ -11,6 +11,7 @@ from descargan.reading import (
     DIFFUSION,
     NUMBERS,
     Reading,
+    are_too_few,
     count_values,
     describe_maps,
     healthy_threshold,
@@ -20,6 +21,8 @@ from descargan.reading import (
     read_reading,
     reading_of,
 )
+
+CLASSES = [0] * 10 + [1] * 10
 
 
 def test_nearly_all_pixels_of_healthy_images_lie_below_the_threshold():
@@ -46,7 +49,7 @@ def test_the_level_is_what_maps_show_where_they_show_something():
 
 def test_maps_that_show_nothing_have_no_level(tmp_path):
     nothing = count_values(np.zeros((8, 8)))
-    found = describe_maps(nothing, nothing, [0] * 10 + [1] * 10, [0.0] * 20, in_unit=True)
+    found = describe_maps(nothing, nothing, CLASSES, [0.0] * 20, True, range(20))
     assert found["threshold"] == pytest.approx(0.1)
     keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
     assert read_level(tmp_path / "reading.json", "last") is None
@@ -55,20 +58,20 @@ def test_maps_that_show_nothing_have_no_level(tmp_path):
 
 def values(scores):
     counts = count_values(np.full((8, 8), 0.3))
-    return describe_maps(counts, counts, [0] * 10 + [1] * 10, scores, in_unit=True)
+    return describe_maps(counts, counts, CLASSES, scores, True, range(20))
 
 
 @pytest.mark.parametrize(("in_unit", "threshold"), [(True, 0.4), (False, 0.2)])
 def test_a_change_in_the_unit_of_images_ends_at_half_of_what_diseased_ones_show(in_unit, threshold):
     """What is filled ends there as it is."""
     of_healthy, of_diseased = (count_values(np.full((8, 8), x)) for x in (0.2, 0.8))
-    found = describe_maps(of_healthy, of_diseased, [0] * 10 + [1] * 10, [0.1] * 20, in_unit)
+    found = describe_maps(of_healthy, of_diseased, CLASSES, [0.1] * 20, in_unit, range(20))
     assert found["threshold"] == pytest.approx(threshold, abs=2e-3)
 
 
 def test_where_healthy_images_show_more_than_that_it_is_theirs():
     counts = count_values(np.full((8, 8), 0.3))
-    found = describe_maps(counts, counts, [0] * 10 + [1] * 10, [0.1] * 20, in_unit=True)
+    found = describe_maps(counts, counts, CLASSES, [0.1] * 20, True, range(20))
     assert found["threshold"] == pytest.approx(0.3, abs=2e-3)
 
 
@@ -108,7 +111,7 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     """However well they are told apart: an interval that one pair spans is none."""
     labels, scores = [0] * counts[0] + [1] * counts[1], [0.1] * counts[0] + [0.2] * counts[1]
     of_maps = count_values(np.full((8, 8), 0.3))
-    found = describe_maps(of_maps, of_maps, labels, scores, in_unit=True)
+    found = describe_maps(of_maps, of_maps, labels, scores, True, range(len(labels)))
     keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
     stored = json.loads((tmp_path / "reading.json").read_text())["last"]
     assert stored["auroc_anomaly"] == 1
@@ -116,6 +119,29 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert reason.startswith("too few validation images to judge")
+
+
+def test_images_of_one_patient_are_one_vote():
+    """Of classes that do not differ, forty slices of each patient make no interval narrower."""
+    rng, labels = np.random.default_rng(0), np.repeat(CLASSES, 40)
+    patients, counts = np.repeat(range(20), 40), count_values(np.full((8, 8), 0.3))
+    found = {"images": 0, "patients": 0}
+    for _ in range(40):
+        scores = rng.normal(size=20)[patients] + 0.5 * rng.normal(size=800)
+        for what, groups in (("images", np.arange(800)), ("patients", patients)):
+            numbers = describe_maps(counts, counts, labels, scores, True, groups)
+            found[what] += numbers["auroc_anomaly_low"] > 0.5
+    assert found["patients"] <= 3
+    assert found["images"] >= 10
+
+
+@pytest.mark.parametrize("number", [9, 10])
+def test_few_patients_of_many_images_are_no_ground_for_a_verdict(number):
+    labels, patients = np.repeat([0, 1], 60), np.repeat([0, 1], 60) * 60
+    patients[:60] += np.arange(60)
+    patients[60:] += np.arange(60) % number
+    assert are_too_few(labels, patients) == (number < 10)
+    assert are_too_few(1 - labels, patients) == (number < 10)
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,8 @@ def test_a_test_gives_each_image_the_map_of_the_networks_that_suit_it(
     said = json.loads((results / "metrics.json").read_text())
     assert said["after"] == str(first)
     ours, theirs = descargan.load(second[0]), descargan.load(first)
+    assert said["reading_of_first"] == theirs.reading.about
+    assert said["diffusion_of_score_map"] == ours.reading.diffusion
     ours.first = None
     dataset, seen = ImageDataset("Synthetic", synthetic, "test", 64), set()
     for index in range(len(dataset)):

@@ -6,7 +6,7 @@ import torch
 from conftest import ROOT
 
 import create_synthetic_dataset as synthetic
-from descargan import DISEASED, HEALTHY, compact, device
+from descargan import DISEASED, HEALTHY, compact, device, metrics
 from descargan.errors import UserError
 from descargan.models import Discriminator, Generator
 from descargan.options import Options
@@ -119,6 +119,16 @@ def test_mixed_precision_changes_the_maps_of_trained_networks_by_less_than_a_hun
     full = translator.translate(images)
     translator.amp = True
     mixed = translator.translate(images)
-    for ours, theirs in zip(mixed[1:4], full[1:4], strict=True):
-        assert ours.dtype == torch.float32
+    dtypes = torch.float32, torch.float32, torch.float64  # of images, maps and probabilities
+    for ours, theirs, dtype in zip(mixed[1:4], full[1:4], dtypes, strict=True):
+        assert ours.dtype == dtype
         assert 0 < (ours - theirs).abs().max() < 0.01
+
+
+def test_images_of_which_the_classifier_is_sure_are_told_apart(monkeypatch):
+    discriminator = compact.Discriminator(image_size=64)
+    logits = torch.tensor([[0.0, 18.0], [0.0, 20.0], [0.0, 22.0], [0.0, 25.0]])
+    monkeypatch.setattr(discriminator, "classifier", lambda features: logits)
+    translator = Translator(compact.Generator(1, "layer"), discriminator)
+    probability = translator.classify(torch.zeros(4, 1, 64, 64)).numpy()
+    assert metrics.auroc(np.array([0, 0, 1, 1]), probability) == 1
