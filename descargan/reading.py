@@ -172,14 +172,16 @@ def are_too_few(labels: Sequence[int], patients: Sequence[int]) -> bool:
     return min(numbers) < FEWEST
 
 
-def keep_reading(path: Path, which: str, values: dict[str, float], reading: Reading) -> None:
+def keep_reading(
+    path: Path, which: str, values: dict[str, float], reading: Reading, iteration: int
+) -> None:
     """Write the numbers of :func:`describe_maps`, and how maps were read for them.
 
-    ``which``: "last" or "best" weights.
+    ``which``: "last" or "best" weights; ``iteration``: at which they were validated.
     """
     known = read_json(path)
     how = {name: getattr(reading, name) for name in HOW}
-    known[which] = {**{name: values[name] for name in NUMBERS}, **how}
+    known[which] = {"iteration": iteration, **{name: values[name] for name in NUMBERS}, **how}
     write_json(path, without_nan(known))
 
 
@@ -222,6 +224,12 @@ def read_reading(path: Path, which: str) -> Reading:
     stored = read_json(path).get(which)
     if stored is None:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
+    if stored.get("iteration") == 0:
+        return Reading(
+            None,
+            "these weights were stopped before their first validation, so there are no masks: go "
+            "on with the training, or set a --threshold",
+        )
     low, high = stored["auroc_anomaly_low"], stored["auroc_anomaly_high"]
     how = {"sign": stored.get("sign", 0), "diffusion": stored.get("diffusion", 0.0)}
     how["cover"] = stored.get("cover")
@@ -238,6 +246,13 @@ def read_reading(path: Path, which: str) -> Reading:
             None,
             f"too few validation images to judge, fewer than {FEWEST} of a class or of fewer than "
             f"{FEWEST} patients, so there are no masks: prepare more, or set a --threshold",
+            **how,
+        )
+    if stored.get("level", 0.0) is None:
+        return Reading(
+            None,
+            "nothing found: the score maps of diseased validation images show nothing, so there "
+            "are no masks",
             **how,
         )
     if low <= 0.5:

@@ -199,10 +199,10 @@ class Training:
         values = validate(translator, self.validation, options.batch_size, options.workers)
         before = best_choice(self.run)
         self.record("validation", values)
-        keep_reading(self.run.reading, "last", values, translator.reading)
+        keep_reading(self.run.reading, "last", values, translator.reading, state.iteration)
         if state.iteration and values["choice"] > before:
             self.run.save_best(*state.weights())
-            keep_reading(self.run.reading, "best", values, translator.reading)
+            keep_reading(self.run.reading, "best", values, translator.reading, state.iteration)
         columns = translate_examples(translator, self.examples)
         keep_examples(self.run, columns, state.iteration / self.per_epoch)
         self.dashboard.show_examples(columns)

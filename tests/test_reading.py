@@ -51,7 +51,7 @@ def test_maps_that_show_nothing_have_no_level(tmp_path):
     nothing = count_values(np.zeros((8, 8)))
     found = describe_maps(nothing, nothing, CLASSES, [0.0] * 20, True, range(20))
     assert found["threshold"] == pytest.approx(0.1)
-    keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
+    keep_reading(tmp_path / "reading.json", "last", found, Reading(None), 5)
     assert read_level(tmp_path / "reading.json", "last") is None
     assert read_level(tmp_path / "none.json", "last") is None
 
@@ -92,18 +92,37 @@ def test_filled_maps_alone_are_in_no_unit(reading, in_unit):
 def test_the_threshold_is_stored_for_the_last_weights_and_for_the_best(tmp_path):
     path = tmp_path / "reading.json"
     found = values([0.1] * 10 + [0.2] * 10)
-    keep_reading(path, "last", found, Reading(None))
-    keep_reading(path, "best", {**found, "threshold": 0.7}, Reading(None, "", 1, 0.01))
+    keep_reading(path, "last", found, Reading(None), 5)
+    keep_reading(path, "best", {**found, "threshold": 0.7}, Reading(None, "", 1, 0.01), 5)
     assert read_reading(path, "last").threshold == pytest.approx(0.3, abs=2e-3)
     assert read_reading(path, "best") == (0.7, "", 1, 0.01, None)
 
 
 @pytest.mark.parametrize("scores", [[0.1] * 20, [0.1, 0.2] * 10, [0.2] * 10 + [0.1] * 10])
 def test_a_score_that_tells_no_classes_apart_means_that_nothing_was_found(tmp_path, scores):
-    keep_reading(tmp_path / "reading.json", "last", values(scores), Reading(None))
+    keep_reading(tmp_path / "reading.json", "last", values(scores), Reading(None), 5)
     threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
     assert threshold is None
     assert reason.startswith("nothing found")
+
+
+def test_maps_that_show_nothing_of_any_disease_found_none(tmp_path):
+    """However well the rest of what is rounded away tells the classes apart."""
+    empty = count_values(np.zeros((8, 8)))
+    scores = [1e-9] * 10 + [2e-9] * 10
+    found = describe_maps(empty, empty, CLASSES, scores, True, range(20))
+    keep_reading(tmp_path / "reading.json", "last", found, Reading(None), 5)
+    threshold, reason, *_ = read_reading(tmp_path / "reading.json", "last")
+    assert threshold is None
+    assert "diseased validation images show nothing" in reason
+
+
+def test_weights_that_were_stopped_before_their_first_validation_have_no_reading(tmp_path):
+    found = values([0.1] * 10 + [0.2] * 10)
+    keep_reading(tmp_path / "reading.json", "last", found, Reading(None, sign=1), 0)
+    reading = read_reading(tmp_path / "reading.json", "last")
+    assert (reading.threshold, reading.sign) == (None, 0)
+    assert "before their first validation" in reading.reason
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (9, 50), (50, 9)])
@@ -112,7 +131,7 @@ def test_few_validation_images_are_no_ground_for_a_verdict(tmp_path, counts):
     labels, scores = [0] * counts[0] + [1] * counts[1], [0.1] * counts[0] + [0.2] * counts[1]
     of_maps = count_values(np.full((8, 8), 0.3))
     found = describe_maps(of_maps, of_maps, labels, scores, True, range(len(labels)))
-    keep_reading(tmp_path / "reading.json", "last", found, Reading(None))
+    keep_reading(tmp_path / "reading.json", "last", found, Reading(None), 5)
     stored = json.loads((tmp_path / "reading.json").read_text())["last"]
     assert stored["auroc_anomaly"] == 1
     assert stored["auroc_anomaly_low"] is stored["auroc_anomaly_high"] is None
@@ -167,7 +186,7 @@ def test_one_of_maps_that_are_read_as_before_stays(how, tmp_path):
 
 def test_how_maps_are_read_is_stored(tmp_path):
     how = Reading(None, sign=-1, diffusion=0.04, cover=1.25)
-    keep_reading(tmp_path / "reading.json", "last", dict.fromkeys(NUMBERS, 0.9), how)
+    keep_reading(tmp_path / "reading.json", "last", dict.fromkeys(NUMBERS, 0.9), how, 5)
     assert read_reading(tmp_path / "reading.json", "last") == how._replace(threshold=0.9)
 
 
