@@ -308,7 +308,7 @@ def image_terms(
         healthy = (batch.classes == HEALTHY).to(real.device, non_blocking=True).view(-1, 1, 1, 1)
         own, other = (torch.where(healthy, *pair) for pair in (leaves, leaves[::-1]))
         source = other if generator.kind.changes_input else other + noise
-        back = generator(source, batch.classes) + noise
+        back = generator(source, batch.classes, batch.everyone) + noise
     # As the images, the translations are compared with their noise.
     own, other, back = (x.to(real.dtype) for x in (own + noise, other + noise, back))
     identity = losses.identity_loss(real, own, batch.classes, batch.counts)

@@ -118,6 +118,20 @@ def test_the_penalty_is_taken_now_and_then_where_tissue_is_moved():
             assert ("critic/gradient penalty" in terms) == (iteration in iterations)
 
 
+def test_the_total_of_the_critic_is_the_sum_of_what_it_minimises():
+    """Critics that take all for fakes: the penalty counts in full, for eight iterations."""
+    state, options = state_of(critic_penalty=0.5, translation="combined")
+    with torch.no_grad():
+        for exit_ in state.discriminator.network.exits:
+            exit_.bias[1:] = -9.0
+    state.iteration = 8
+    terms = logistic_step(state, batch_of(), options)
+    rest = terms["critic/classification"] + terms["critic/adversarial"]
+    penalty = 0.5 * 8 * terms["critic/gradient penalty"]
+    assert penalty > 1e-3 * rest
+    torch.testing.assert_close(terms["critic/total"], rest + penalty)
+
+
 def test_critics_count_for_less_where_nothing_moves():
     for translation, share in (("combined", 1.0), ("layer", logistic.STILL)):
         state, options = state_of(translation=translation)
