@@ -161,6 +161,20 @@ def test_batches_hold_as_many_of_either_class_whatever_their_shares():
     assert classes[odd[0]].tolist() == [1, 0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_batches_of_odd_sizes_begin_with_either_class_in_turn(size):
+    classes = torch.tensor([0] * 3 + [1] * 50)
+    batches = balanced_batches(classes, size, seed=0, epoch=0)
+    assert [classes[batch[0]].item() for batch in batches[:4]] == [1, 0, 1, 0]
+    assert torch.bincount(classes[torch.cat(batches)]).tolist() == 2 * [data.BATCHES * size // 2]
+
+
+def test_batches_of_even_sizes_are_those_that_runs_have_had():
+    batches = balanced_batches(torch.arange(20) % 2, 4, seed=1, epoch=2)
+    assert batches[0].tolist() == [1, 6, 5, 6]
+    assert batches[-1].tolist() == [13, 12, 5, 6]
+
+
 def test_batches_are_a_function_of_seed_and_epoch():
     classes = torch.arange(20) % 2
     first = torch.stack(balanced_batches(classes, 4, seed=1, epoch=2))
