@@ -96,7 +96,8 @@ class TrainingState:
         for player, name, optimizer, scaler in parts:
             player.network.load_state_dict(state[name])
             player.optimizer.load_state_dict(optimizer)
-            player.scaler.load_state_dict(scaler)
+            if scaler:  # empty where no float16 was taken: what takes it begins with a new one
+                player.scaler.load_state_dict(scaler)
 
 
 def make_player(network: nn.Module, options: Options, device: torch.device) -> Player:
