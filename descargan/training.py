@@ -268,7 +268,7 @@ class Training:
                     break
             if state.iteration % self.per_epoch == 0:
                 epoch = state.iteration // self.per_epoch
-                if epoch % options.validate_every == 0 or epoch == options.epochs:
+                if epoch % options.validate_every == 0 or state.iteration == end:
                     self.check_on_validation()
             self.save()
         return stop
