@@ -292,6 +292,23 @@ def test_a_run_of_two_processes_resumes_and_repeats_bit_for_bit(whole, synthetic
     assert [r["iteration"] for r in history(whole) if r["kind"] == "losses"] == [*range(1, 7)]
 
 
+def test_processes_stop_together_by_a_signal_to_one_in_the_last_validation(
+    synthetic, tmp_path, monkeypatch
+):
+    validate, seen = training.validate, []
+
+    def validate_and_stop(*given: object) -> dict:  # by the first process alone
+        if seen:  # the first is that of the untrained networks
+            signal.raise_signal(signal.SIGTERM)
+        seen.append(given)
+        return validate(*given)
+
+    monkeypatch.setattr(training, "validate", validate_and_stop)
+    where = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
+    both = in_processes(2, program, "main.py", *TRAIN, *where)
+    assert [result.returncode for result in both] == 2 * [128 + signal.SIGTERM]
+
+
 DYING = """
 import os, sys
 sys.path.insert(0, {root!r})
