@@ -49,9 +49,7 @@ def train_best_kind(options: Options, device: torch.device, process: Process) ->
         if process.is_first:
             print(f"What does the disease do? A short training of --translation {kind} first:")
         folder = run.candidate(kind).folder
-        short = replace(
-            with_recipe(options, kind), save_dir=folder, resume="auto", validate_every=1
-        )
+        short = replace(with_recipe(options, kind), save_dir=folder, resume="auto")
         result = train(short, device, process, EPOCHS[kind])
         if result.stopped_by:
             return result

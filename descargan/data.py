@@ -274,18 +274,19 @@ def shuffled_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) ->
 def balanced_batches(classes: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Indices of BATCHES batches with as many images of either class, drawn with replacement.
 
-    So an epoch is as long for any data set. Classes take turns in a batch, diseased first, which
-    processes share: each of two sees one class. A function of the arguments alone.
+    So an epoch is as long for any data set. Classes take turns through all of it, diseased first:
+    of an odd size, every second batch begins with healthy. Processes share a batch: of an even one,
+    each of two sees one class. A function of the arguments alone.
     """
     stream = torch.Generator().manual_seed(random_stream(seed, 0, epoch))
-    turns = torch.arange(batch_size) % 2
-    batches = torch.empty(BATCHES, batch_size, dtype=torch.long)
+    turns = torch.arange(BATCHES * batch_size) % 2
+    indices = torch.empty_like(turns)
     for c, turn in ((DISEASED, 0), (HEALTHY, 1)):
         members = (classes == c).nonzero().flatten()
-        places = (turns == turn).nonzero().flatten()
-        drawn = torch.randint(len(members), (BATCHES, len(places)), generator=stream)
-        batches[:, places] = members[drawn]
-    return list(batches)
+        places = turns == turn
+        drawn = torch.randint(len(members), (int(places.sum()),), generator=stream)
+        indices[places] = members[drawn]
+    return list(indices.split(batch_size))
 
 
 # By --batches: indices of an epoch by classes (N,), batch size, seed and epoch.

@@ -29,7 +29,9 @@ class BatchNorm(nn.SyncBatchNorm):
         if self.per_image or not self.training:
             return normalise_each(x, self.weight, self.bias, self.eps)
         if x.is_cuda:
-            return super().forward(x)
+            # The statistics of no images have their precision, those of others that of the weights:
+            # processes could not gather both.
+            return super().forward(x if len(x) else x.to(self.weight.dtype))
         return super(nn.SyncBatchNorm, self).forward(x)
 
     def _check_input_dim(self, x: Tensor) -> None:
@@ -130,7 +132,7 @@ class Convolution(torch.autograd.Function):
         tensors, wanted = (gradient, x, weight), ctx.needs_input_grad[:3]
         settings = [channels], [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1
         backward = torch.ops.aten.convolution_backward
-        large = min(weight.shape[:2]) >= 32 and x[0, 0].numel() >= 32 * 32
+        large = min(weight.shape[:2]) >= 32 and x.shape[2] * x.shape[3] >= 32 * 32
         if x.is_cuda or not large or not wanted[1]:
             return *backward(*tensors, *settings, wanted), None, None, None
         contiguous = (tensor.contiguous() for tensor in tensors)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from descargan import losses
 from descargan.device import autocast
+from descargan.distributed import average
 from descargan.options import Options, by_networks
 from descargan.steps import Batch, Terms, TrainingState, apply_gradients
 
@@ -67,13 +68,14 @@ def critic_step(
         real = losses.of_class(verdict.fakeness[:, :number], batch.classes)
         fake = losses.of_class(verdict.fakeness[:, number:], 1 - batch.classes)
         adversarial = losses.logistic_loss(real, 0.0) + losses.logistic_loss(fake, 1.0)
-        sureness = (2 * (fake.detach().mean(dim=0) > 0).to(fake.dtype).mean() - 1).clamp(min=0)
         terms["critic/adversarial"] = adversarial
         total = total + options.critic_adversarial * adversarial
     player.scaler.scale(batch.share * total).backward()
     due = options.critic_penalty and state.iteration % PENALTY_EVERY == 0
     if fakes is not None and moves(state) and due:
-        terms["critic/gradient penalty"] = penalise(state, batch, sureness, options)
+        penalty, weighted = penalise(state, batch, how_sure(fake, batch), options)
+        terms["critic/gradient penalty"] = penalty
+        total = total.detach() + weighted
     # Without a limit, which would take from the penalty: it is rare and large.
     norm = apply_gradients(player, math.inf, batch.process)
     terms = {name: term.detach() for name, term in terms.items()}
@@ -91,11 +93,23 @@ def moves(state: TrainingState) -> bool:
     return state.generator.network.kind.flow is not None
 
 
-def penalise(state: TrainingState, batch: Batch, sureness: Tensor, options: Options) -> Tensor:
+def how_sure(fake: Tensor, batch: Batch) -> Tensor:
+    """1 where every fake of the whole batch is known and 0 where half of them are, or fewer.
+
+    ``fake`` (exits, B) is how the critics answer to the fakes of this process.
+    """
+    known = batch.share * (fake.detach().mean(dim=0) > 0).to(fake.dtype).mean()
+    average([known], batch.process)
+    return (2 * known - 1).clamp(min=0)
+
+
+def penalise(
+    state: TrainingState, batch: Batch, sureness: Tensor, options: Options
+) -> tuple[Tensor, Tensor]:
     """Add the gradient of the penalty on how steep class and critics are at real images.
 
-    It grows with the ``sureness``, 1 where every fake is known and 0 where half of them are. In
-    float32, as squares of small numbers. Returns it unweighted.
+    It grows with the ``sureness`` of :func:`how_sure`. In float32, as squares of small numbers.
+    Returns it, and what it counts for in the total.
     """
     signs = (1 - 2 * batch.classes).to(batch.real.device, batch.real.dtype, non_blocking=True)
 
@@ -105,9 +119,9 @@ def penalise(state: TrainingState, batch: Batch, sureness: Tensor, options: Opti
         return (fakeness + signs * verdict.disease).mean(dim=0)
 
     penalty = losses.gradient_norm(score, batch.real)
-    weight = batch.share * options.critic_penalty * PENALTY_EVERY * sureness
-    state.discriminator.scaler.scale(weight * penalty).backward()
-    return penalty
+    weighted = options.critic_penalty * PENALTY_EVERY * sureness * penalty
+    state.discriminator.scaler.scale(batch.share * weighted).backward()
+    return penalty, weighted
 
 
 def generator_step(

@@ -60,19 +60,30 @@ def change_head(filters: int, channels: int, stride: int) -> nn.Sequential:
     )
 
 
-def through_own_head(heads: Sequence[nn.Module], x: Tensor, classes: Tensor | int) -> Tensor:
+def through_own_head(
+    heads: Sequence[nn.Module],
+    x: Tensor,
+    classes: Tensor | int,
+    everyone: Tensor | None = None,
+) -> Tensor:
     """Send each item of ``x`` (B, ...) through the head of its class.
 
     ``classes`` is one class for the whole batch, or an integer tensor (B,). With the tensor on the
     CPU no synchronisation with the device is needed. Batch norms in a head see the items of their
     class only.
+
+    ``everyone`` are the classes of the whole batch where that is spread over processes. Each of
+    them calls the same heads, if need be with no items: their batch norms wait for each other.
     """
     if isinstance(classes, int):
         return heads[classes](x)
+    everyone = classes if everyone is None else everyone
+    called = [bool((everyone == c).any()) for c in range(len(heads))]
     of_class = [(classes == c).nonzero().flatten() for c in range(len(heads))]
     back = torch.cat(of_class).argsort()
     *of_class, back = (index.to(x.device, non_blocking=True) for index in (*of_class, back))
-    outputs = [head(x[index]) for head, index in zip(heads, of_class, strict=True) if len(index)]
+    parts = zip(heads, of_class, called, strict=True)
+    outputs = [head(x[index]) for head, index, call in parts if call]
     return torch.cat(outputs)[back]
 
 
@@ -125,16 +136,19 @@ class Generator(nn.Module):
             for head in self.heads:
                 nn.init.zeros_(head[-1].weight)
 
-    def forward(self, images: Tensor, classes: Tensor | int) -> Tensor:
+    def forward(
+        self, images: Tensor, classes: Tensor | int, everyone: Tensor | None = None
+    ) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] and target classes to images (B, C, H, W) in (-1, 1).
 
-        ``classes`` is an integer tensor (B,), mixed classes allowed, or one int for all. In
-        evaluation mode each image is normalised by its own statistics, as the method tests.
+        ``classes`` is an integer tensor (B,), mixed classes allowed, or one int for all;
+        ``everyone`` those of all processes' images, where several train. In evaluation mode each
+        image is normalised by its own statistics, as the method tests.
         Raises UserError where H or W is no multiple of 64.
         """
-        return self.kind.apply(images, self.draw(images, classes))
+        return self.kind.apply(images, self.draw(images, classes, everyone))
 
-    def draw(self, images: Tensor, classes: Tensor | int) -> Tensor:
+    def draw(self, images: Tensor, classes: Tensor | int, everyone: Tensor | None = None) -> Tensor:
         """What the heads draw (B, C, h, w), of which the map kind makes the translation."""
         check_size(images.shape[-2:])
         full = self.down0(torch.cat([images, class_map(images, classes)], dim=1))
@@ -143,7 +157,7 @@ class Generator(nn.Module):
         x = self.up3(self.down3(quarter))
         x = self.up2(self.merge2(torch.cat([x, quarter], dim=1)))
         x = self.up1(self.merge1(torch.cat([x, half], dim=1)))
-        return through_own_head(self.heads, x, classes)
+        return through_own_head(self.heads, x, classes, everyone)
 
 
 def critic_conv(inputs: int, outputs: int) -> nn.Sequential:

@@ -29,6 +29,8 @@ from descargan.options import (
 # of the folder beside it where those are that they come after.
 SHIPPED = (Path("save_nets/pretrained"), Path(__file__).parents[1] / "save_nets" / "pretrained")
 FIRST = "pretrained-first"
+# What a resumed training does not take from its run: that of the call, and of the machine.
+OF_THE_CALL = ("mode", "save_dir", "resume", "workers")
 
 
 def settle(typed: Mapping[str, object]) -> Options:
@@ -194,6 +196,7 @@ def saved_options(run: Run) -> dict[str, object]:
 def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> Options:
     """The options of a run that goes on. What its file lacks was not there: the default then.
 
+    A run that was told to train on CUDA goes on where there is none, too.
     Where the run has chosen the deformation recipe, a typed value of the fast recipe that has given
     way to it is that recipe's, not the user's: see ``choice.with_recipe``.
     """
@@ -205,7 +208,10 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
         warn(f"{run.options} holds options that this version lacks: {', '.join(unknown)}")
     free = flagged("free")
     fixed = {n: saved.get(n, before(n)) for n in FIELDS if n not in free}
-    kept = {k: v for k, v in saved.items() if k in ("epochs", "dataset_path", "after")}
+    free_in_training = [n for n in free if works_in(n, "train") and n not in OF_THE_CALL]
+    kept = {n: saved[n] for n in free_in_training if n in saved}
+    if kept.get("device") == "cuda":
+        kept["device"] = "auto"
     resumed = {"resume": options.resume}
     options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
     if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):

@@ -96,7 +96,8 @@ class TrainingState:
         for player, name, optimizer, scaler in parts:
             player.network.load_state_dict(state[name])
             player.optimizer.load_state_dict(optimizer)
-            player.scaler.load_state_dict(scaler)
+            if scaler:  # empty where no float16 was taken: what takes it begins with a new one
+                player.scaler.load_state_dict(scaler)
 
 
 def make_player(network: nn.Module, options: Options, device: torch.device) -> Player:
@@ -308,7 +309,7 @@ def image_terms(
         healthy = (batch.classes == HEALTHY).to(real.device, non_blocking=True).view(-1, 1, 1, 1)
         own, other = (torch.where(healthy, *pair) for pair in (leaves, leaves[::-1]))
         source = other if generator.kind.changes_input else other + noise
-        back = generator(source, batch.classes) + noise
+        back = generator(source, batch.classes, batch.everyone) + noise
     # As the images, the translations are compared with their noise.
     own, other, back = (x.to(real.dtype) for x in (own + noise, other + noise, back))
     identity = losses.identity_loss(real, own, batch.classes, batch.counts)

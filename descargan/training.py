@@ -241,8 +241,8 @@ class Training:
             state.update_average(options.average)
         return terms
 
-    def loop(self, end: int, stopped_by: list[int], progress: Bar) -> int:
-        """Iterate to ``end``, or until a signal stands in ``stopped_by``. Returns that, or 0."""
+    def loop(self, end: int, stopped_by: list[int], progress: Bar) -> None:
+        """Iterate to ``end``, or until a signal stands in ``stopped_by`` of any process."""
         options, state, process = self.options, self.state, self.process
         on_cpu = self.device.type == "cpu"
         stop, cost = 0, Cost(options, end, on_cpu, by_networks(options, "critic_alone"))
@@ -268,10 +268,9 @@ class Training:
                     break
             if state.iteration % self.per_epoch == 0:
                 epoch = state.iteration // self.per_epoch
-                if epoch % options.validate_every == 0 or epoch == options.epochs:
+                if epoch % options.validate_every == 0 or state.iteration == end:
                     self.check_on_validation()
             self.save()
-        return stop
 
 
 def train(
@@ -295,7 +294,9 @@ def train(
         end = min(stop_after or options.epochs, options.epochs) * training.per_epoch
         settings = {"total": end, "initial": state.iteration, "disable": not process.is_first}
         with stop_on_signals() as stopped_by, progress_bar(unit="it", **settings) as bar:
-            stop = training.loop(end, stopped_by, bar)
+            training.loop(end, stopped_by, bar)
+        # One that came in the last validation counts, too.
+        stop = largest(max(stopped_by, default=0), device, process)
     history = run.read_metrics()
     if process.is_first and not stop:
         print_progress([line for line in history if line["kind"] == "validation"])

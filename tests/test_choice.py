@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from conftest import assert_refused, program, succeed
 
-from descargan import choice, data
+from descargan import choice, data, training
 from descargan.checkpoints import CANDIDATES, Run
 from descargan.distributed import Process
 from descargan.errors import UserError
@@ -108,7 +109,42 @@ def test_a_training_that_stopped_during_the_choice_goes_on_with_it(
     assert_refused(tested, "while it tried kinds of change", f"--resume --save-dir {tmp_path}")
     monkeypatch.setattr(choice, "train", trained)
     succeed("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off")
-    assert losses_at(Run(tmp_path, "Synthetic")) == [4, 8]
+    assert losses_at(Run(tmp_path, "Synthetic")) == list(range(1, 9))
+
+
+def test_a_signal_in_the_last_validation_of_a_candidate_ends_the_program(
+    short, synthetic, tmp_path, monkeypatch
+):
+    validate, seen = training.validate, []
+
+    def validate_and_stop(*given: object) -> dict:
+        seen.append(given)
+        if len(seen) == 2:  # the first is that of the untrained networks
+            signal.raise_signal(signal.SIGTERM)
+        return validate(*given)
+
+    monkeypatch.setattr(training, "validate", validate_and_stop)
+    result = program(*arguments(tmp_path, synthetic), "--epochs", 2)
+    assert result.returncode == 128 + signal.SIGTERM
+    assert "stopped and saved at iteration 4" in result.stdout
+    assert len(seen) == 2
+    assert [run.folder.name for run in Run(tmp_path, "Synthetic").candidates()] == ["layer"]
+
+
+def test_candidates_are_validated_at_their_end_and_hand_down_the_typed_distance(
+    short, synthetic, tmp_path, monkeypatch
+):
+    trained = choice.train
+
+    def train_and_stop(*given: object) -> TrainingResult:
+        return replace(trained(*given), stopped_by=signal.SIGTERM)
+
+    monkeypatch.setattr(choice, "train", train_and_stop)
+    program(*arguments(tmp_path, synthetic), "--epochs", 6, "--validate-every", 3)
+    candidate = Run(tmp_path, "Synthetic").candidate("layer")
+    validations = [x for x in candidate.read_metrics() if x["kind"] == "validation"]
+    assert [line["epoch"] for line in validations] == [0, 1]
+    assert settle({"save_dir": tmp_path, "resume": "on"}).validate_every == 3
 
 
 @pytest.mark.parametrize(("dies", "begun"), [("copy2", False), ("rmtree", True)])

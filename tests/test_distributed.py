@@ -2,21 +2,28 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from conftest import ROOT, TINY, free_port, program
+from torch import nn
+from torch.nn.modules._functions import SyncBatchNorm
 
-from descargan import losses
+from descargan import device, distributed, logistic, losses, training
 from descargan.distributed import Process, process_group
-from descargan.models import Discriminator
-from descargan.options import Options
-from descargan.steps import Batch, Player, critic_step
+from descargan.layers import BatchNorm
+from descargan.models import Discriminator, build_networks
+from descargan.options import RECIPES, Options
+from descargan.steps import Batch, Player, TrainingState, critic_step, generator_step
 
 
 def torchrun(*arguments):
@@ -95,6 +102,147 @@ def test_processes_with_parts_of_a_batch_give_the_gradients_of_the_whole(process
             torch.testing.assert_close(found, gradient, rtol=1e-5, atol=1e-9, msg=name)
 
 
+def with_statistics_of_the_whole_batch():
+    """Have this process normalise as on CUDA: PyTorch's own code over gloo, its kernels in plain.
+
+    In a process of its own, which it changes for good.
+    """
+
+    def statistics(x, eps):
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        return mean, (variance + eps).rsqrt()
+
+    def gather(x, means, slopes, running_mean, running_variance, momentum, eps, counts):
+        n, share = counts.sum(), (counts / counts.sum())[:, None]
+        mean = (share * means).sum(dim=0)
+        variance = (share * (slopes**-2 - eps + (means - mean) ** 2)).sum(dim=0)
+        running_mean.lerp_(mean, momentum)
+        running_variance.lerp_(variance * n / (n - 1), momentum)
+        return mean, (variance + eps).rsqrt()
+
+    def normalise(x, weight, bias, mean, slope, eps):
+        y = (x - mean.view(-1, 1, 1)) * (slope * weight).view(-1, 1, 1) + bias.view(-1, 1, 1)
+        return y.to(x.dtype)
+
+    def reduce(gradient, x, mean, slope, *_):
+        total = gradient.to(mean.dtype).sum(dim=(0, 2, 3))
+        by_x = (gradient * (x - mean.view(-1, 1, 1))).sum(dim=(0, 2, 3))
+        return total, by_x, by_x * slope, total
+
+    def back(gradient, x, mean, slope, weight, total, by_x, counts):
+        along = (x - mean.view(-1, 1, 1)) * (slope**2 * by_x / counts.sum()).view(-1, 1, 1)
+        rest = gradient - (total / counts.sum()).view(-1, 1, 1) - along
+        return (rest * (slope * weight).view(-1, 1, 1)).to(x.dtype)
+
+    def forward(norm, x):
+        running = norm.running_mean, norm.running_var
+        group = dist.group.WORLD, dist.get_world_size()
+        settings = norm.weight, norm.bias, *running, norm.eps, norm.momentum
+        return SyncBatchNorm.apply(x, *settings, *group)
+
+    torch.batch_norm_stats, torch.batch_norm_gather_stats_with_counts = statistics, gather
+    torch.batch_norm_elemt, torch.batch_norm_backward_reduce = normalise, reduce
+    torch.batch_norm_backward_elemt = back
+    nn.SyncBatchNorm.forward = forward
+    plain = BatchNorm.forward
+
+    def on_cuda(norm, x):
+        torch.Tensor.is_cuda = property(lambda _: True)
+        try:
+            return plain(norm, x)
+        finally:
+            del torch.Tensor.is_cuda
+
+    BatchNorm.forward = on_cuda
+
+
+def step_of_the_generator(process, classes, amp):
+    """The generator with the gradients of one step on this process's part of the batch."""
+    options = Options(image_size=64, base_filters=2, critic_filters=2, clip_norm=1e9, amp=amp)
+    torch.manual_seed(0)
+    networks = [network if amp else network.double() for network in build_networks(options)]
+    state = TrainingState(*networks, options, torch.device("cpu"), process)
+    state.discriminator.network.eval()
+    dtype = networks[0].up1[0].weight.dtype
+    images, noise = torch.rand(2, len(classes), 1, 64, 64, dtype=dtype)
+    mine = slice(process.rank, None, process.world)
+    batch = Batch(images[mine], classes[mine], noise[mine], classes, process)
+    with device.autocast(batch.real.device, amp):
+        translations = [networks[0](batch.real, c) for c in (0, 1)]
+    generator_step(state, batch, translations, options)
+    return networks[0]
+
+
+def gradients_with_statistics_of_the_whole_batch(classes, amp):
+    with process_group(torch.device("cpu")) as process:
+        with_statistics_of_the_whole_batch()
+        return numbers_of(step_of_the_generator(process, classes, amp))
+
+
+def numbers_of(network):
+    gradients = [parameter.grad.flatten() for parameter in network.parameters()]
+    statistics = [x.flatten() for n, x in network.named_buffers() if "num_batches" not in n]
+    return torch.cat(gradients).numpy(), torch.cat(statistics).numpy()
+
+
+def off(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
+def test_processes_of_one_class_normalise_with_the_others(classes, monkeypatch):
+    """One or both of two see one class; or there is no other, whose statistics stay then."""
+    monkeypatch.setattr(distributed, "PATIENCE", timedelta(seconds=20))
+    classes = torch.tensor(classes)
+    gradients, statistics = numbers_of(step_of_the_generator(Process(), classes, amp=False))
+    for found in in_processes(2, gradients_with_statistics_of_the_whole_batch, classes, False):
+        assert off(found[0], gradients) < 1e-6
+        assert off(found[1], statistics) < 1e-6
+
+
+def test_processes_of_one_class_normalise_with_the_others_in_mixed_precision(monkeypatch):
+    """By their statistics: gradients of new networks are lost in the noise of bfloat16."""
+    monkeypatch.setattr(distributed, "PATIENCE", timedelta(seconds=20))
+    monkeypatch.setattr(device, "has_half_precision", lambda _: True)
+    classes = torch.tensor([0, 1, 0, 0])
+    _, statistics = numbers_of(step_of_the_generator(Process(), classes, amp=True))
+    for _, found in in_processes(2, gradients_with_statistics_of_the_whole_batch, classes, True):
+        assert off(found, statistics) < 1e-3
+
+
+def gradients_of_sure_critics(process):
+    """Critics' averaged gradients with a penalty: those of diseased images are known, no others.
+
+    Dropout is off.
+    """
+    options = Options(**{**RECIPES["fast"], "translation": "combined", "image_size": 64})
+    torch.manual_seed(0)
+    networks = [network.double() for network in build_networks(options)]
+    state = TrainingState(*networks, options, torch.device("cpu"), process)
+    state.iteration, critic = logistic.PENALTY_EVERY, state.discriminator.network.eval()
+    with torch.no_grad():
+        critic.exits[0].bias[1:] = torch.tensor([-9.0, 9.0])
+    images, fakes = 2 * torch.rand(2, 6, 1, 64, 64).double() - 1
+    classes, mine = torch.tensor([0, 1, 0, 1, 1, 1]), slice(process.rank, None, process.world)
+    none = torch.zeros_like(images[mine])
+    batch = Batch(images[mine], classes[mine], none, classes, process)
+    terms = logistic.critic_step(state, batch, fakes[mine], options)
+    assert terms["critic/gradient penalty"] > 0
+    return torch.cat([parameter.grad.flatten() for parameter in critic.parameters()]).numpy()
+
+
+def gradients_of_sure_critics_of_this_process():
+    with process_group(torch.device("cpu")) as process:
+        return gradients_of_sure_critics(process)
+
+
+def test_the_penalty_grows_with_the_share_of_known_fakes_of_the_whole_batch():
+    whole = gradients_of_sure_critics(Process())
+    for part in in_processes(2, gradients_of_sure_critics_of_this_process):
+        assert off(part, whole) < 1e-6
+
+
 def test_losses_of_parts_average_to_the_loss_of_the_whole():
     images, (outputs, _), _, classes = whole_batch(10)
     counts = torch.bincount(classes, minlength=2) / 2
@@ -142,6 +290,23 @@ def test_a_run_of_two_processes_resumes_and_repeats_bit_for_bit(whole, synthetic
     for key, value in weights[0].items():
         assert torch.equal(value, weights[1][key]), key
     assert [r["iteration"] for r in history(whole) if r["kind"] == "losses"] == [*range(1, 7)]
+
+
+def test_processes_stop_together_by_a_signal_to_one_in_the_last_validation(
+    synthetic, tmp_path, monkeypatch
+):
+    validate, seen = training.validate, []
+
+    def validate_and_stop(*given: object) -> dict:  # by the first process alone
+        if seen:  # the first is that of the untrained networks
+            signal.raise_signal(signal.SIGTERM)
+        seen.append(given)
+        return validate(*given)
+
+    monkeypatch.setattr(training, "validate", validate_and_stop)
+    where = ["--dataset-path", synthetic, "--save-dir", tmp_path, "--epochs", 1]
+    both = in_processes(2, program, "main.py", *TRAIN, *where)
+    assert [result.returncode for result in both] == 2 * [128 + signal.SIGTERM]
 
 
 DYING = """

@@ -118,6 +118,20 @@ def test_the_penalty_is_taken_now_and_then_where_tissue_is_moved():
             assert ("critic/gradient penalty" in terms) == (iteration in iterations)
 
 
+def test_the_total_of_the_critic_is_the_sum_of_what_it_minimises():
+    """Critics that take all for fakes: the penalty counts in full, for eight iterations."""
+    state, options = state_of(critic_penalty=0.5, translation="combined")
+    with torch.no_grad():
+        for exit_ in state.discriminator.network.exits:
+            exit_.bias[1:] = -9.0
+    state.iteration = 8
+    terms = logistic_step(state, batch_of(), options)
+    rest = terms["critic/classification"] + terms["critic/adversarial"]
+    penalty = 0.5 * 8 * terms["critic/gradient penalty"]
+    assert penalty > 1e-3 * rest
+    torch.testing.assert_close(terms["critic/total"], rest + penalty)
+
+
 def test_critics_count_for_less_where_nothing_moves():
     for translation, share in (("combined", 1.0), ("layer", logistic.STILL)):
         state, options = state_of(translation=translation)
@@ -145,6 +159,20 @@ def test_batches_hold_as_many_of_either_class_whatever_their_shares():
     assert set(torch.cat(batches).tolist()) == set(range(53))
     odd = balanced_batches(classes, 5, seed=0, epoch=0)
     assert classes[odd[0]].tolist() == [1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_batches_of_odd_sizes_begin_with_either_class_in_turn(size):
+    classes = torch.tensor([0] * 3 + [1] * 50)
+    batches = balanced_batches(classes, size, seed=0, epoch=0)
+    assert [classes[batch[0]].item() for batch in batches[:4]] == [1, 0, 1, 0]
+    assert torch.bincount(classes[torch.cat(batches)]).tolist() == 2 * [data.BATCHES * size // 2]
+
+
+def test_batches_of_even_sizes_are_those_that_runs_have_had():
+    batches = balanced_batches(torch.arange(20) % 2, 4, seed=1, epoch=2)
+    assert batches[0].tolist() == [1, 6, 5, 6]
+    assert batches[-1].tolist() == [13, 12, 5, 6]
 
 
 def test_batches_are_a_function_of_seed_and_epoch():

@@ -20,6 +20,7 @@ from descargan import __version__, api, data, metrics, reading, scores, training
 from descargan.checkpoints import write_file
 from descargan.locks import held
 from descargan.options import FIELDS, RECIPES
+from descargan.settings import settle
 
 TRAIN = ["main.py", *TINY, "--critic-steps", "2", "--log-every", "1", "--visdom", "off"]
 
@@ -449,6 +450,23 @@ def test_a_resumed_run_keeps_its_options(trained, synthetic):
     arguments = ["--resume", "--dataset-path", synthetic, "--save-dir", trained]
     result = program("main.py", *arguments, "--learning-rate", "0.5", "--visdom", "off")
     assert_refused(result, "--learning-rate")
+
+
+@pytest.mark.parametrize(("device", "there"), [("cpu", "cpu"), ("cuda", "auto")])
+def test_a_resumed_run_keeps_what_may_be_typed_anew_but_not_what_is_of_the_machine(
+    trained, tmp_path, device, there
+):
+    shutil.copytree(trained, run := tmp_path / "run")
+    path = run / "options_synthetic.json"
+    description = json.loads(path.read_text())
+    of_run = {"validate_every": 4, "log_every": 7, "visdom": "off", "visdom_port": 9000}
+    description["options"] |= {**of_run, "workers": 999, "device": device}
+    path.write_text(json.dumps(description))
+    resumed = settle({"save_dir": run, "resume": "on", "log_every": 3})
+    kept = {name: getattr(resumed, name) for name in of_run}
+    assert kept == {**of_run, "log_every": 3}
+    assert (resumed.device, resumed.save_dir) == (there, run)
+    assert resumed.workers == FIELDS["workers"].default
 
 
 def test_other_training_images_are_refused_at_resume(trained, tmp_path):

@@ -9,7 +9,7 @@ from descargan import DISEASED, HEALTHY
 from descargan.errors import UserError
 from descargan.layers import BatchNorm, UpsampledConv, evaluating
 from descargan.maps import MAP_KINDS, deform
-from descargan.models import Discriminator, Generator
+from descargan.models import Discriminator, Generator, change_head, image_head
 from descargan.options import TRANSLATIONS
 
 
@@ -78,6 +78,20 @@ def test_each_image_goes_through_the_head_of_its_class(generator, images):
         other = [generator(images[i : i + 1], 1 - int(c)) for i, c in enumerate(classes)]
     torch.testing.assert_close(mixed, torch.cat(alone), atol=1e-4, rtol=0)
     assert (mixed - torch.cat(other)).abs().amax(dim=(1, 2, 3)).min() > 0.01
+
+
+@pytest.mark.parametrize("head", [image_head(32, 1), change_head(32, 2, stride=2)])
+def test_a_head_without_images_learns_nothing_and_keeps_its_statistics(head):
+    """Where another process has the images of its class; with as many filters as are large."""
+    before = [buffer.clone() for name, buffer in head.named_buffers() if "running" in name]
+    features = torch.rand(0, 32, 64, 64, requires_grad=True)
+    drawn = head(features)
+    drawn.sum().backward()
+    assert len(drawn) == 0
+    assert features.grad.shape == features.shape
+    assert not any(parameter.grad.any() for parameter in head.parameters())
+    after = [buffer for name, buffer in head.named_buffers() if "running" in name]
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
 def test_each_score_comes_from_the_critic_of_its_class(images):

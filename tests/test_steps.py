@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from descargan import device
+from descargan import device, steps
 from descargan.models import build_networks
 from descargan.options import Options
 from descargan.steps import Batch, TrainingState, train_step, wasserstein_step
@@ -74,6 +74,21 @@ def test_running_statistics_are_written_once_where_memory_is_saved():
     (plain, _), (saving, _) = (step(replace(OPTIONS, save_memory=save)) for save in (False, True))
     for ours, theirs in zip(saving.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_a_state_without_scales_is_taken_up_by_a_device_that_needs_them(monkeypatch):
+    """As a GPU does that has float16 alone; a state with them is taken up with them."""
+    options = replace(OPTIONS, amp=True)
+    saved = TrainingState(*build_networks(options), options, CPU).state_dict()
+    monkeypatch.setattr(steps, "half_precision", lambda _: torch.float16)
+    state = TrainingState(*build_networks(options), options, CPU)
+    fresh = [player.scaler.state_dict() for player in state.players]
+    state.load_state_dict(saved)
+    assert [player.scaler.state_dict() for player in state.players] == fresh
+    assert all(player.scaler.is_enabled() for player in state.players)
+    saved["scalers"] = [{**scaler, "scale": 2.0} for scaler in fresh]
+    state.load_state_dict(saved)
+    assert [player.scaler.get_scale() for player in state.players] == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("translation", ["image", "deformation", "layer"])
