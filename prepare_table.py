@@ -14,6 +14,7 @@ diseased, which become masks; tests then score the maps by them.
 """
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def find_boxes(arguments: argparse.Namespace, preset: Preset) -> dict[str, tuple
 def add_masks(items: list[Item], root: Path, folder: Path, suffix: str) -> list[Item]:
     """The diseased items with the masks of their names; each may lie in another folder."""
     indices = [i for i, item in enumerate(items) if item.label == DISEASED]
-    relatives = [Path(items[i].source).relative_to(root).as_posix() for i in indices]
+    relatives = [Path(os.path.relpath(items[i].source, root)).as_posix() for i in indices]
     items = list(items)
     for i, mask in zip(indices, find_masks(relatives, folder, suffix), strict=True):
         items[i] = items[i]._replace(outline=mask)

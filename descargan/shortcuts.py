@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from descargan.errors import UserError
 from descargan.splits import group_by_patient, stratified_split
 
 MOST_LEVELS = 10  # numbers of more values than these are cut at their quintiles
@@ -25,7 +26,7 @@ def levels(values: Sequence[str]) -> np.ndarray:
         return cells
     numbers = np.array([as_number(value) for value in cells])
     known = np.isfinite(numbers)
-    if known.mean() > 0.5:
+    if known[cells != ""].mean() > 0.5:
         cuts = np.quantile(numbers[known], (0.2, 0.4, 0.6, 0.8))
         names = np.array([f"quintile {i}" for i in range(1, 6)], dtype=object)
         return np.where(known, names[np.searchsorted(cuts, numbers, side="right")], "")
@@ -34,11 +35,31 @@ def levels(values: Sequence[str]) -> np.ndarray:
 
 
 def as_number(text: str) -> float:
-    """A number, also of an age such as 061Y; NaN where it is none."""
+    """A number, also 33,3 and an age such as 061Y; NaN where it is none."""
     try:
-        return float(text.removesuffix("Y"))
+        return float(text.removesuffix("Y").replace(",", "."))
     except ValueError:
         return np.nan
+
+
+def refuse_scattered(name: str, values: Sequence[str]) -> None:
+    """Raise UserError where most images of a column of words are alone, or rare, in their level.
+
+    Numbers with a unit and dates are such words: as levels they would tell nothing of the classes.
+    """
+    known = [value.strip() for value in values if value.strip()]
+    found = levels(known)
+    counts = Counter(found)
+    scattered = [
+        value
+        for value, level in zip(known, found, strict=True)
+        if counts[level] == 1 or (level == "other" and value != level)
+    ]
+    if len(set(known)) > MOST_LEVELS and len(scattered) > 0.5 * len(known):
+        raise UserError(
+            f"column {name!r} holds too many words, such as {scattered[0]!r}, to compare the "
+            "classes by it: write numbers without units, or few words (see --match and --nuisance)"
+        )
 
 
 def match(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from descargan import CLASS_NAMES, DISEASED, HEALTHY
 from descargan.cli import Parser
 from descargan.conversion import Item
 from descargan.errors import FileError, UserError
+from descargan.locating import Place, locate, name_of
 from descargan.outlines import Box
 from descargan.preparation import (
     NO_PATIENT,
@@ -24,7 +26,7 @@ from descargan.preparation import (
     refuse_unknown_patients,
     unique_names,
 )
-from descargan.scanning import scan
+from descargan.shortcuts import refuse_scattered
 
 CONDITION = re.compile(r"(?P<column>.+?)(?P<relation>!=|!~|=|~)(?P<value>.*)", re.DOTALL)
 SPLIT_NAMES = {"train": "Train", "training": "Train", "test": "Test", "testing": "Test"}
@@ -32,13 +34,14 @@ SPLIT_NAMES |= dict.fromkeys(("validate", "validation", "valid", "val", "dev"), 
 PRESETS = Path(__file__).with_name("presets.json")
 BOX_COLUMNS = (("x", "y", "width", "height"), ("x_min", "y_min", "x_max", "y_max"))
 MISSING_SHARE, MISSING_NUMBER = 0.01, 10  # more than both is an error
+DISAGREE, SEVERAL_FIT = "its rows disagree", "several files fit"  # reasons of what is left out
 
 
 class Rule(NamedTuple):
     """What the cell of a column must be: one of the wanted, none of the unwanted.
 
     Each of both is (relation, value) with '=' for the whole cell and '~' for one of its parts.
-    ``reason`` says why a row is left out that does not meet it; it may hold {value}.
+    ``reason`` says why a row is left out that does not meet it; {value} stands for the cell.
     """
 
     column: str
@@ -127,7 +130,7 @@ def read_rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
             yield from csv.DictReader(file, header, delimiter=delimiter)
     except UserError:
         raise
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise FileError(f"{path} cannot be read as CSV: {error}") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -138,12 +141,17 @@ def header_of(path: Path) -> list[str]:
     return list(next(read_rows(path, ()), {}))
 
 
-def classify(row: dict[str, str], selection: Selection) -> int | str:
-    """The class of a row, or why it is left out."""
-    for rule in selection.keep:
+def why_not_kept(row: dict[str, str], keep: tuple[Rule, ...]) -> str | None:
+    """The reason of the first rule that a row does not meet."""
+    for rule in keep:
         if not rule.meets(row):
             value = (row[rule.column] or "").strip() or "unknown"
-            return sys.intern(rule.reason.format(value=value))
+            return sys.intern(rule.reason.replace("{value}", value))
+    return None
+
+
+def classify(row: dict[str, str], selection: Selection) -> int | str:
+    """The class of a row, or why it has none."""
     healthy, diseased = (
         all(rule.meets(row) for rule in rules) for rules in (selection.healthy, selection.diseased)
     )
@@ -218,6 +226,15 @@ class Chosen(NamedTuple):
     traits: tuple[str, ...]
 
 
+class Rows(NamedTuple):
+    """What the tables say, by the cell of the image column."""
+
+    chosen: dict[str, Chosen]
+    verdicts: dict[str, int | str]  # of each cell in a row that is kept: the class, or why none
+    tables: list[list[str]]  # these cells, by the first table that has them
+    left_out: list[tuple[str, str]]  # cell and reason
+
+
 def collect(
     tables: list[Path],
     root: Path,
@@ -227,70 +244,103 @@ def collect(
     """The items of both classes, and the rows left out with the reason.
 
     ``boxes``: of diseased images, by the cell of the image column. Raises UserError where a class
-    has no row, or where more than 1 % and more than 10 files are missing.
+    has no row, where more than 1 % and more than 10 files are not found, or where a nuisance column
+    is scattered.
     """
-    rows, left_out = choose_rows(tables, selection)
+    rows = choose_rows(tables, selection)
     for label, rules in ((HEALTHY, selection.healthy), (DISEASED, selection.diseased)):
-        if not any(chosen.label == label for chosen in rows.values()):
+        if not any(chosen.label == label for chosen in rows.chosen.values()):
             refuse_no_row(tables, CLASS_NAMES[label], rules)
-    locate = Locator(root)
-    items, names, sources, missing = [], [], set(), 0
-    for value, chosen in rows.items():
-        source, name = locate(value)
-        if source is None or source in sources:
-            missing += source is None
-            left_out.append((value, "missing file" if source is None else "listed twice"))
+    places = locate(root, rows.tables)
+    keep_one_row_a_file(rows, places)
+    items, names, lost = [], [], {}
+    for cell, (label, patient, split, traits) in rows.chosen.items():
+        place = places[cell]
+        if len(place.paths) != 1:
+            lost[cell] = SEVERAL_FIT if place.paths else "missing file"
             continue
-        sources.add(source)
-        names.append(name)
-        outline = boxes.get(value) if boxes and chosen.label == DISEASED else None
-        label, patient, split, traits = chosen
-        items.append(Item(source, "", patient, label, split, outline, traits))
-    if missing > max(MISSING_NUMBER, MISSING_SHARE * len(rows)):
-        raise UserError(
-            f"{missing} of {len(rows)} files of the CSV are missing under {root}: is the download "
-            "complete? Else take their rows out of the table"
-        )
-    return [i._replace(name=n) for i, n in zip(items, unique_names(names), strict=True)], left_out
+        names.append(name_of(place))
+        outline = boxes.get(cell) if boxes and label == DISEASED else None
+        items.append(Item(place.paths[0], "", patient, label, split, outline, traits))
+    refuse_lost(lost, len(rows.chosen), root)
+    for index, name in enumerate(selection.traits):
+        refuse_scattered(name, [item.traits[index] for item in items])
+    items = [i._replace(name=n) for i, n in zip(items, unique_names(names), strict=True)]
+    return items, [*rows.left_out, *lost.items()]
 
 
-def choose_rows(
-    tables: list[Path], selection: Selection
-) -> tuple[dict[str, Chosen], list[tuple[str, str]]]:
-    """The images of both classes by the cell of the image column, and the rows left out.
+def choose_rows(tables: list[Path], selection: Selection) -> Rows:
+    """The images of both classes, and the rows left out.
 
-    An image that several rows describe (one a reader, or a box) is taken where all put it into the
-    same class.
+    An image that several rows describe (one a reader, or a box) is taken where all that are kept
+    put it into the same class.
     """
-    verdicts: dict[str, int | str] = {}
-    rows: dict[str, Chosen] = {}
-    left_out, disputed = [], set()
+    rows = Rows({}, {}, [], [])
     for table in tables:
+        rows.tables.append([])
         for row in read_rows(table, selection.columns()):
             value = (row[selection.image_column] or "").strip()
+            reason = why_not_kept(row, selection.keep) if value else "no path"
+            if reason is not None:
+                rows.left_out.append((value, reason))
+                continue
             verdict = classify(row, selection)
-            if not value:
-                left_out.append((value, "no path"))
-            elif value in verdicts:
-                disputed.update([value] if verdicts[value] != verdict else [])
-                left_out.append((value, "listed twice"))
-            elif isinstance(verdict, str):
-                left_out.append((value, verdict))
+            if value in rows.verdicts:
+                if rows.verdicts[value] != verdict:
+                    rows.verdicts[value] = DISAGREE
+                rows.left_out.append((value, "listed twice"))
+                continue
+            rows.verdicts[value] = verdict
+            rows.tables[-1].append(value)
+            if isinstance(verdict, str):
+                rows.left_out.append((value, verdict))
             else:
-                rows[value] = describe(row, value, verdict, selection)
-            verdicts.setdefault(value, verdict)
-    for value in disputed & rows.keys():
-        del rows[value]
-        left_out.append((value, "its rows disagree"))
-    unknown = [value for value, chosen in rows.items() if not chosen.patient]
+                rows.chosen[value] = describe(row, value, verdict, selection)
+    for value in [value for value in rows.chosen if rows.verdicts[value] == DISAGREE]:
+        leave_out(rows, value, DISAGREE)
+    unknown = [value for value, chosen in rows.chosen.items() if not chosen.patient]
     option = f"--patient-column {selection.patient_column!r}"
     if selection.patient_column is None and selection.patient is not None:
         option = f"--patient {selection.patient.pattern!r}"
-    refuse_unknown_patients(unknown, len(rows), option)
+    refuse_unknown_patients(unknown, len(rows.chosen), option)
     for value in unknown:
-        del rows[value]
-        left_out.append((value, NO_PATIENT))
-    return rows, left_out
+        leave_out(rows, value, NO_PATIENT)
+    return rows
+
+
+def leave_out(rows: Rows, cell: str, reason: str) -> None:
+    del rows.chosen[cell]
+    rows.left_out.append((cell, reason))
+
+
+def keep_one_row_a_file(rows: Rows, places: dict[str, Place]) -> None:
+    """Leave out all cells but the first that mean one file, and that one too where they disagree.
+
+    Two tables may write one file in two ways: with its suffix or folder, and without.
+    """
+    spellings: dict[str, list[str]] = {}
+    for cell, place in places.items():
+        if len(place.paths) == 1:
+            spellings.setdefault(os.path.abspath(place.paths[0]), []).append(cell)  # noqa: PTH100
+    for cells in spellings.values():
+        agree = len({rows.verdicts[cell] for cell in cells}) == 1
+        chosen = [cell for cell in cells if cell in rows.chosen]
+        for cell in chosen[1:] if agree else chosen:
+            leave_out(rows, cell, "listed twice" if agree else DISAGREE)
+
+
+def refuse_lost(lost: dict[str, str], number: int, root: Path) -> None:
+    """Raise UserError where too many of a number of cells have no file, or several that fit."""
+    if len(lost) <= max(MISSING_NUMBER, MISSING_SHARE * number):
+        return
+    ambiguous = [cell for cell, reason in lost.items() if reason == SEVERAL_FIT]
+    mend = "is the download complete? Else take their rows out of the table"
+    if ambiguous:
+        mend = (
+            f"several files fit {len(ambiguous)} of them, such as {ambiguous[0]!r}: write their "
+            "folders into the table, or pass the folder of the images alone to --images"
+        )
+    raise UserError(f"{len(lost)} of {number} files of the CSV are missing under {root}: {mend}")
 
 
 def describe(row: dict[str, str], value: str, label: int, selection: Selection) -> Chosen:
@@ -311,7 +361,9 @@ def describe(row: dict[str, str], value: str, label: int, selection: Selection) 
 
 def patient_of(value: str, row: dict[str, str], selection: Selection) -> str:
     if selection.patient_column is not None:
-        return (row[selection.patient_column] or "").strip()
+        cell = (row[selection.patient_column] or "").strip()
+        whole = cell.removesuffix(".0")  # written so where another cell of the column is empty
+        return whole if whole.isdigit() else cell
     return value if selection.patient is None else match_patient(selection.patient, value)
 
 
@@ -331,58 +383,6 @@ def refuse_no_row(tables: list[Path], name: str, rules: tuple[Rule, ...]) -> Non
     raise UserError(f"no row of {tables[0]} is {name}: {found}")
 
 
-class Locator:
-    """The file that a cell means, and the part of the cell that names it there.
-
-    Cells often start with folders that the disk has not, and leave out folders that it has. Tried
-    in turn: the cell below ``root`` and below each folder in it, without its first 0, 1, ...
-    folders; then, for a cell that is a bare name or its stem, the one file of that name anywhere
-    below ``root``.
-    """
-
-    def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise UserError(f"{root} is no folder: pass that of the images to --images")
-        self.root = root
-        self.bases = [
-            str(root),
-            *sorted(entry.path for entry in os.scandir(root) if entry.is_dir()),
-        ]
-        self.last = (self.bases[0], 0)  # neighbouring rows lie alike
-        self.by_name: dict[str, str | None] | None = None
-
-    def __call__(self, value: str) -> tuple[str | None, str]:
-        parts = value.replace("\\", "/").split("/")
-        tries = [self.last, *((base, cut) for cut in range(len(parts)) for base in self.bases)]
-        for base, cut in tries:
-            tail = "/".join(parts[cut:])
-            path = os.path.join(base, tail)  # noqa: PTH118 (ten times as fast, for 223,000 rows)
-            if tail and os.path.isfile(path):  # noqa: PTH113
-                self.last = (base, cut)
-                return path, name_of(path, tail)
-        if len(parts) > 1:
-            return None, ""
-        if self.by_name is None:
-            self.by_name = index_names(self.root)
-        path = self.by_name.get(value)
-        return path, name_of(path or "", value)
-
-
-def name_of(path: str, tail: str) -> str:
-    """The name of the output file of ``path``, which the table calls ``tail``."""
-    suffix = Path(path).suffix
-    return "_".join(part for part in tail.removesuffix(suffix).split("/") if part)
-
-
-def index_names(root: Path) -> dict[str, str | None]:
-    """The one file below ``root`` by its name and by its stem; None where there are several."""
-    index: dict[str, str | None] = {}
-    for path in scan(root)[0]:
-        for name in {path.name, path.stem}:
-            index[name] = None if name in index else str(path)
-    return index
-
-
 def read_boxes(
     path: Path, image_column: str, columns: tuple[str, ...] | None, keep: tuple[Rule, ...]
 ) -> dict[str, tuple[Box, ...]]:
@@ -400,12 +400,11 @@ def read_boxes(
         corners = columns == BOX_COLUMNS[1]
     boxes: dict[str, tuple[Box, ...]] = {}
     for row in read_rows(path, [image_column, *columns, *(rule.column for rule in keep)]):
+        value = (row[image_column] or "").strip()
         numbers = [row[name] or "" for name in columns]
-        if not all(rule.meets(row) for rule in keep) or not all(
-            number.strip() for number in numbers
-        ):
+        told = value and all(number.strip() for number in numbers)
+        if not told or not all(rule.meets(row) for rule in keep):
             continue
-        value = row[image_column].strip()
         try:
             x, y, width, height = (float(number) for number in numbers)
         except ValueError:

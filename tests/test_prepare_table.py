@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,16 +12,21 @@ import pytest
 from conftest import assert_refused, program
 from PIL import Image
 
+from descargan.conversion import Item
 from descargan.errors import UserError
+from descargan.locating import locate, name_of
 from descargan.tables import (
-    Locator,
+    Selection,
+    collect,
     holds,
     load_preset,
     parse_rules,
+    patient_of,
     preset_names,
     read_boxes,
     read_rows,
 )
+from prepare_table import add_masks
 
 NIH = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age"]
 NIH += ["Patient Gender", "View Position", "OriginalImage[Width", "Height]"]
@@ -212,25 +218,147 @@ def test_many_missing_files_are_an_error_and_few_are_listed(labelled):
     assert_refused(result, "12 of 30", "missing", labelled / "images")
 
 
+def found(root, *cells):
+    """The file below ``root`` of each cell of a table, its name where written, or how many fit."""
+    places = locate(root, [list(cells)])
+    result = []
+    for cell in cells:
+        place = places[cell]
+        fits = len(place.paths)
+        path = Path(place.paths[0]).relative_to(root).as_posix() if fits == 1 else fits
+        result.append((path, name_of(place)) if fits == 1 else fits)
+    return result if len(cells) > 1 else result[0]
+
+
 def test_files_are_found_wherever_they_lie(tmp_path):
     for name in ("a/patient1/1.png", "batch 2/patient2/1.png", "deep/er/9.png", "x/8.png"):
         picture(tmp_path / name, 0)
     picture(tmp_path / "y" / "8.png", 0)
-    locate = Locator(tmp_path)
-
-    def found(value):
-        path, name = locate(value)
-        return path and Path(path).relative_to(tmp_path).as_posix(), name
-
-    assert found("release/train/a/patient1/1.png") == ("a/patient1/1.png", "a_patient1_1")
-    assert found("release/patient2/1.png") == ("batch 2/patient2/1.png", "patient2_1")
-    assert found("release\\patient2\\1.png") == ("batch 2/patient2/1.png", "patient2_1")
-    assert found("9.png") == ("deep/er/9.png", "9")
-    assert found("9") == ("deep/er/9.png", "9")
-    assert found("patient3/1.png")[0] is None
-    assert found("") == (None, "")
+    assert found(tmp_path, "release/train/a/patient1/1.png") == ("a/patient1/1.png", "a_patient1_1")
+    assert found(tmp_path, "release/patient2/1.png") == ("batch 2/patient2/1.png", "patient2_1")
+    assert found(tmp_path, "release\\patient2\\1.png") == ("batch 2/patient2/1.png", "patient2_1")
+    assert found(tmp_path, "9.png") == ("deep/er/9.png", "9")
+    assert found(tmp_path, "9") == ("deep/er/9.png", "9")
+    assert found(tmp_path, "patient3/1.png") == 0
     (tmp_path / "8").mkdir()
-    assert found("8")[0] is None  # two files have this name
+    assert found(tmp_path, "8") == 2
+    assert found(tmp_path, "8.png") == 2
+
+
+def test_a_missing_file_is_never_another_patients(tmp_path):
+    """Names repeat from folder to folder, one that is missing in p2 is left in p0 alone."""
+    cells = [f"p{p}/{n}.png" for p in range(4) for n in range(5)]
+    lost = {"p1/2.png", "p2/2.png", "p2/4.png", *(c for c in cells if c.startswith("p3/"))}
+    for cell in set(cells) - lost:
+        picture(tmp_path / cell, 0)
+    right = [0 if c in lost else (c, c.removesuffix(".png").replace("/", "_")) for c in cells]
+    assert found(tmp_path, *cells) == right
+    assert found(tmp_path, *cells[::-1]) == right[::-1]
+
+
+def test_a_table_of_one_folder_takes_no_file_of_another(tmp_path):
+    picture(tmp_path / "healthy/1.png", 0)
+    picture(tmp_path / "diseased/2.png", 0)
+    assert found(tmp_path, "healthy/1.png", "healthy/2.png") == [("healthy/1.png", "healthy_1"), 0]
+    assert found(tmp_path, "other/1.png", "other/2.png") == [0, 0]
+
+
+def test_first_folders_that_all_cells_share_may_be_missing(tmp_path):
+    picture(tmp_path / "train/p1/1.png", 0)
+    picture(tmp_path / "valid/p2/1.png", 0)
+    picture(tmp_path / "batch 2/valid/p3/1.png", 0)
+    cells = ["release/train/p1/1.png", "release/valid/p2/1.png", "release/valid/p3/1.png"]
+    names = ["train_p1_1", "valid_p2_1", "valid_p3_1"]
+    places = ["train/p1/1.png", "valid/p2/1.png", "batch 2/valid/p3/1.png"]
+    assert found(tmp_path, *cells) == list(zip(places, names, strict=True))
+
+
+def test_joined_tables_may_have_several_first_folders_that_are_missing(tmp_path):
+    for name in ("train/p1/1.png", "train/p2/1.png", "p4/1.png"):
+        picture(tmp_path / name, 0)
+    cells = ["a/train/p1/1.png", "a/train/p3/1.png", "b/train/p2/1.png", "b/train/p5/1.png"]
+    first, second = ("train/p1/1.png", "train_p1_1"), ("train/p2/1.png", "train_p2_1")
+    assert found(tmp_path, *cells, "c/p4/1.png") == [first, 0, second, 0, ("p4/1.png", "p4_1")]
+
+
+def test_the_path_goes_before_files_of_that_name_in_folders(tmp_path):
+    picture(tmp_path / "1.png", 0)
+    picture(tmp_path / "a/1.png", 0)
+    assert found(tmp_path, "1.png") == ("1.png", "1")
+
+
+def test_a_name_is_not_searched_in_hidden_folders(tmp_path):
+    picture(tmp_path / ".hidden/h.png", 0)
+    assert found(tmp_path, "h.png") == 0
+
+
+def test_the_name_of_a_volume_may_lack_both_its_suffixes(tmp_path):
+    (tmp_path / "p1.nii.gz").touch()
+    assert found(tmp_path, "p1", "p1.nii.gz") == [("p1.nii.gz", "p1")] * 2
+
+
+def test_names_that_several_files_have_are_an_error_that_says_so(labelled):
+    succeed(labelled, *general(labelled))
+    (labelled / "images").rename(labelled / "a")
+    shutil.copytree(labelled / "a", labelled / "images" / "a")
+    shutil.move(labelled / "a", labelled / "images" / "b")
+    result = prepare(labelled, *general(labelled), "--overwrite")
+    assert_refused(result, "several files fit 30 of them", "'i00.png'")
+
+
+def collected(folder, lines, columns=("file", "label"), names=("s0", "s1", "s2"), **more):
+    """What is taken, as file and class, and what is left out, of a table of pictures."""
+    for name in names:
+        picture(folder / f"{name}.png", 0)
+    table = write(folder / "t.csv", columns, lines)
+    rules = (parse_rules([f"label={label}"], "--healthy") for label in ("none", "sick"))
+    items, left_out = collect([table], folder, Selection("file", *rules, **more))
+    return [(Path(item.source).name, item.label) for item in items], left_out
+
+
+@pytest.mark.parametrize("other", ["sick", "unsure"])
+def test_rows_that_write_one_file_in_two_ways_must_agree(tmp_path, other):
+    lines = [("s0.png", "none"), ("s0", other), ("./s1.png", "none"), ("s1", "none")]
+    taken, left_out = collected(tmp_path, [*lines, ("s2", "sick")])
+    assert taken == [("s1.png", 0), ("s2.png", 1)]
+    assert ("s0.png", "its rows disagree") in left_out
+    assert ("s1", "listed twice") in left_out
+
+
+def test_rows_that_are_not_kept_say_nothing_of_their_image(tmp_path):
+    """Three readers, of whom one is asked."""
+    lines = [("s0.png", "sick", "R2"), ("s0.png", "none", "R1"), ("s1.png", "sick", "R1")]
+    lines += [("s1.png", "none", "R3"), ("s1.png", "sick", "R1")]
+    keep = parse_rules(["reader=R1"], "--keep")
+    taken, left_out = collected(tmp_path, lines, ("file", "label", "reader"), keep=keep)
+    assert taken == [("s0.png", 0), ("s1.png", 1)]
+    reasons = ["reader is R2", "reader is R3", "listed twice"]
+    assert [reason for _, reason in left_out] == reasons
+
+
+def test_a_column_of_keep_may_have_braces(tmp_path):
+    lines = [("s0.png", "none", 1), ("s1.png", "sick", 1), ("s2.png", "sick", 4)]
+    keep = parse_rules(["Grade {1-4}=1"], "--keep")
+    taken, left_out = collected(tmp_path, lines, ("file", "label", "Grade {1-4}"), keep=keep)
+    assert len(taken) == 2
+    assert left_out == [("s2.png", "Grade {1-4} is 4")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "patient"),
+    [("5.0", "5"), ("5", "5"), ("05", "05"), ("1.2.0", "1.2.0"), ("a.0", "a.0")],
+)
+def test_the_patient_of_a_whole_number_has_no_decimals(cell, patient):
+    selection = Selection("file", (), (), patient_column="id")
+    assert patient_of("x.png", {"id": cell}, selection) == patient
+
+
+@pytest.mark.parametrize("column", ["33.3 kg", "2021-03-04"])
+def test_a_nuisance_column_of_words_without_end_is_refused(tmp_path, column):
+    names = [f"s{n}" for n in range(30)]
+    lines = [(f"s{n}.png", ("none", "sick")[n % 2], column.replace("3", str(n))) for n in range(30)]
+    with pytest.raises(UserError, match="column 'extra' holds too many words, such as"):
+        collected(tmp_path, lines, ("file", "label", "extra"), names, traits=("extra",))
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -242,6 +370,15 @@ def test_tables_are_divided_as_their_header_is(tmp_path, delimiter):
 def test_compressed_tables_are_read(tmp_path):
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n"))
     assert list(read_rows(tmp_path / "t.csv.gz", ["b"])) == [{"a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize("damage", [slice(0, 60), slice(0, 30)])
+def test_a_damaged_compressed_table_is_one_sentence(tmp_path, damage):
+    whole = gzip.compress(b"a,b\n" + bytes(range(48, 58)) * 90 + b",1\n")
+    rest = b"\xff" * 40 if damage.stop == 30 else b""
+    (tmp_path / "t.csv.gz").write_bytes(whole[damage][:-20] + rest)
+    with pytest.raises(UserError, match=r"t\.csv\.gz cannot be read"):
+        list(read_rows(tmp_path / "t.csv.gz", ["a"]))
 
 
 @pytest.mark.parametrize("content", [None, b"PK\3\4\xff\xfe\0", b""])
@@ -276,6 +413,12 @@ def test_boxes_by_their_corners_and_rows_without_one(tmp_path):
     lines = [["a", 1, 2, 11, 22], ["b", "", "", "", ""], ["a", 5, 5, 6, 6]]
     table = write(tmp_path / "b.csv", ["id", "x_min", "y_min", "x_max", "y_max"], lines)
     assert read_boxes(table, "id", None, ()) == {"a": ((1, 2, 10, 20), (5, 5, 1, 1))}
+
+
+def test_a_row_of_boxes_that_ends_early_has_none(tmp_path):
+    header = ["x", "y", "width", "height", "file"]
+    table = write(tmp_path / "b.csv", header, [[1, 2, 3, 4], [1, 2, 3, 4, "a"]])
+    assert read_boxes(table, "file", None, ()) == {"a": ((1, 2, 3, 4),)}
 
 
 @pytest.mark.parametrize(
@@ -324,6 +467,15 @@ def test_masks_of_a_folder_serve_a_table_too(labelled):
     arguments = ["--masks", labelled / "masks", "--mask-suffix", "_seg"]
     succeed(labelled, *general(labelled, *arguments))
     assert len(list((labelled / "out").rglob("masks/*.png"))) == 2
+
+
+def test_masks_serve_absolute_paths_of_images_too(tmp_path, monkeypatch):
+    picture(tmp_path / "images/s1/7.png", 0)
+    picture(tmp_path / "masks/s1/7.png", 0)
+    monkeypatch.chdir(tmp_path)
+    items = [Item(str(tmp_path / "images/s1/7.png"), "7", "7", 1)]
+    (item,) = add_masks(items, Path("images"), Path("masks"), "")
+    assert item.outline == "masks/s1/7.png"
 
 
 def test_a_shortcut_is_reported_and_matching_takes_it_away(tmp_path):

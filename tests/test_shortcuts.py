@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from descargan.shortcuts import levels, match, tell_apart
+from descargan.errors import UserError
+from descargan.shortcuts import levels, match, refuse_scattered, tell_apart
 
 
 def kept_numbers(columns, labels, seed=0):
@@ -50,6 +51,34 @@ def test_numbers_of_many_values_are_cut_at_their_quintiles():
     found = levels([str(age) for age in range(100)] + [""])
     assert Counter(found) == {**{f"quintile {i}": 20 for i in range(1, 6)}, "": 1}
     assert set(levels([f"{age:03}Y" for age in range(100)])) == set(found) - {""}
+
+
+def test_a_decimal_comma_is_a_number():
+    assert set(levels([f"{n},5" for n in range(100)])) == {f"quintile {i}" for i in range(1, 6)}
+
+
+def test_numbers_may_be_unknown_of_most_images():
+    found = levels([str(age) for age in range(40)] + [""] * 60)
+    assert Counter(found) == {**{f"quintile {i}": 8 for i in range(1, 6)}, "": 60}
+
+
+@pytest.mark.parametrize("unit", [" kg", "-01-02"])
+def test_a_column_of_words_without_end_is_refused(unit):
+    with pytest.raises(UserError, match="column 'weight' holds too many words, such as '7"):
+        refuse_scattered("weight", [f"{70 + n}{unit}" for n in range(300)] + ["", ""])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [f"{n},5" for n in range(300)],
+        ["AP", "PA", ""],
+        [f"scanner {n % 12}" for n in range(2400)] + ["scanner 99"],
+        ["other"] * 80 + [f"scanner {n % 12}" for n in range(48)],
+    ],
+)
+def test_numbers_and_few_words_are_not_refused(values):
+    refuse_scattered("any", values)
 
 
 def test_rare_values_of_many_are_taken_together():

@@ -1,0 +1,140 @@
+"""The files that the cells of tables mean: cells leave folders out, or have ones the disk lacks."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from descargan.errors import UserError
+from descargan.scanning import is_hidden, scan
+
+
+class Place(NamedTuple):
+    """The files that fit a cell, and the part of the cell that names them."""
+
+    paths: list[str]
+    tail: str
+
+
+def locate(root: Path, tables: list[list[str]]) -> dict[str, Place]:
+    """The place of each cell of some tables: one path, none, or several where the cell is unclear.
+
+    A cell is a path below ``root`` or below a folder in it; or a name, with suffix or without, of a
+    file anywhere below ``root``. Of the first folders that all cells of a table share, those that
+    the disk lacks are taken away; where they differ, as after joining tables, only where the next
+    that all of one first folder share is in ``root``. Folders that tell cells apart stay, so that
+    no cell means the file of another. Raises UserError where ``root`` is no folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder: pass that of the images to --images")
+    places: dict[str, Place] = {}
+    missing = []
+    for table in tables:
+        groups: dict[str, list[str]] = {}
+        for cell in table:
+            first, slash, _ = slashed(cell).partition("/")
+            groups.setdefault(first if slash else "no folder/", []).append(cell)
+        joined = len(groups.keys() - {"no folder/"}) > 1
+        for cells in groups.values():
+            found, rest = below(root, cells, joined)
+            places |= found
+            missing.append(rest)
+    return places | search(root, missing)
+
+
+def below(
+    root: Path, cells: list[str], joined: bool
+) -> tuple[dict[str, Place], tuple[list[str], list[str]]]:
+    """The places of the cells of a first folder that are paths below ``root``, and the others.
+
+    The others come with the heads to try for them; ``joined``: the table has other first folders.
+    """
+    *heads, shared = shared_heads(cells)
+    if not joined:
+        heads.append(shared)
+    there = (head for head in heads if (root / shared.removeprefix(head)).is_dir())
+    head = next(there, "")
+    found = paths_below(root, cells, head)
+    rest = [cell for cell in cells if cell not in found]
+    return found, (rest, [head] if found or joined else heads)
+
+
+def slashed(cell: str) -> str:
+    return cell.replace("\\", "/")
+
+
+def shared_heads(cells: list[str]) -> list[str]:
+    """No folder, the first, the first two, ... of those that all cells share."""
+    shared = os.path.commonprefix([*map(slashed, cells)])  # noqa: RUF071 (cut to whole folders)
+    return ["", *(shared[: i + 1] for i, letter in enumerate(shared) if letter == "/")]
+
+
+def paths_below(root: Path, cells: list[str], head: str) -> dict[str, Place]:
+    """The places of the cells that without ``head`` are paths below ``root``."""
+    places = {}
+    for cell in cells:
+        tail = slashed(cell).removeprefix(head)
+        path = os.path.join(root, tail)  # noqa: PTH118 (ten times as fast, for 223,000 rows)
+        if os.path.isfile(path):  # noqa: PTH113
+            places[cell] = Place([path], tail)
+    return places
+
+
+def search(root: Path, missing: list[tuple[list[str], list[str]]]) -> dict[str, Place]:
+    """The places of the cells of each table, with its heads to try, by what is on the disk."""
+    tries = [[ends_of(cells, head) for head in heads] for cells, heads in missing]
+    wanted = {end for table in tries for ends in table for end in ends.values()}
+    names = {end for end in wanted if "/" not in end}
+    files = below_folders(root, wanted - names) | (index_names(root) if names else {})
+    places: dict[str, Place] = {}
+    for table in tries:
+        fitting = (ends for ends in table if not files.keys().isdisjoint(ends.values()))
+        ends = next(fitting, table[0])
+        places |= {cell: Place(files.get(end, []), end) for cell, end in ends.items()}
+    return places
+
+
+def ends_of(cells: list[str], head: str) -> dict[str, str]:
+    """The cells without ``head``; one with folders is never its name alone, which may repeat."""
+    ends = {}
+    for cell in cells:
+        path = slashed(cell)
+        tail = path.removeprefix(head)
+        ends[cell] = path if "/" in path and "/" not in tail else tail
+    return ends
+
+
+def below_folders(root: Path, ends: set[str]) -> dict[str, list[str]]:
+    """The files that are called so below folders in ``root``; links to folders are followed."""
+    folders: dict[str, list[str]] = {}
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if ends else ():
+        if entry.is_dir() and not is_hidden(entry.name):
+            for name in os.listdir(entry):  # noqa: PTH208
+                folders.setdefault(name, []).append(entry.path)
+    files: dict[str, list[str]] = {}
+    for end in ends:
+        for folder in folders.get(end.partition("/")[0], ()):
+            path = os.path.join(folder, end)  # noqa: PTH118
+            if os.path.isfile(path):  # noqa: PTH113
+                files.setdefault(end, []).append(path)
+    return files
+
+
+def index_names(root: Path) -> dict[str, list[str]]:
+    """The files anywhere below ``root`` by their names with suffix and without."""
+    files: dict[str, list[str]] = {}
+    for path in scan(root)[0]:
+        for name in {path.name, bare(path.name)}:
+            files.setdefault(name, []).append(str(path))
+    return files
+
+
+def bare(path: str) -> str:
+    """A path without its suffix, of which .nii.gz has two."""
+    return path[:-7] if path.lower().endswith(".nii.gz") else os.path.splitext(path)[0]  # noqa: PTH122
+
+
+def name_of(place: Place) -> str:
+    """The name of the output file of the one path of a place, by what the table calls it."""
+    path = place.paths[0]
+    tail = place.tail.removesuffix(path.removeprefix(bare(path)))
+    return "_".join(part for part in tail.split("/") if part)
