@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from descargan.errors import UserError
-from descargan.scanning import is_hidden, scan
+from descargan.scanning import is_hidden, scan, without_suffix
 
 
 class Place(NamedTuple):
@@ -123,18 +123,13 @@ def index_names(root: Path) -> dict[str, list[str]]:
     """The files anywhere below ``root`` by their names with suffix and without."""
     files: dict[str, list[str]] = {}
     for path in scan(root)[0]:
-        for name in {path.name, bare(path.name)}:
+        for name in {path.name, without_suffix(Path(path.name))}:
             files.setdefault(name, []).append(str(path))
     return files
-
-
-def bare(path: str) -> str:
-    """A path without its suffix, of which .nii.gz has two."""
-    return path[:-7] if path.lower().endswith(".nii.gz") else os.path.splitext(path)[0]  # noqa: PTH122
 
 
 def name_of(place: Place) -> str:
     """The name of the output file of the one path of a place, by what the table calls it."""
     path = place.paths[0]
-    tail = place.tail.removesuffix(path.removeprefix(bare(path)))
+    tail = place.tail.removesuffix(path[len(without_suffix(Path(path))) :])
     return "_".join(part for part in tail.split("/") if part)
