@@ -69,7 +69,7 @@ def settle(typed: Mapping[str, object]) -> Options:
     if options.save_memory and options.networks != "paper":
         raise UserError("--save-memory is for the paper's networks: compact ones need little of it")
     robust = options.recipe != "paper" and not kind.prepared
-    return replace(
+    options = replace(
         options,
         scaling=options.scaling or ("percentile" if robust else "minmax"),
         axis=options.axis or "axial",
@@ -78,6 +78,8 @@ def settle(typed: Mapping[str, object]) -> Options:
         results_dir=options.results_dir or results_folder(options),
         flip=kind.flip if options.flip is None else options.flip,
     )
+    refuse_own_maps(options)
+    return options
 
 
 def as_prepared(options: Options, path: Path) -> Options:
@@ -103,6 +105,19 @@ def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
                 f"--{name.replace('_', '-')} does nothing with --maps, which takes no networks: "
                 "leave it out"
             )
+
+
+def refuse_own_maps(options: Options) -> None:
+    """Raise UserError where the maps that are tested lie where a test puts its own."""
+    if options.maps is None:
+        return
+    own = options.results_dir / "difference_maps"
+    maps, written = options.maps.resolve(), own.resolve()
+    if maps.is_relative_to(written) or written.is_relative_to(maps):
+        raise UserError(
+            f"--maps {options.maps} is, holds or lies in {own}, which this test writes anew: pass "
+            "another --results-dir"
+        )
 
 
 def results_folder(options: Options) -> Path:

@@ -176,6 +176,38 @@ def test_where_no_file_can_be_read_the_prediction_failed(run, tmp_path, names):
     assert all("cannot be read" in row["error"] for row in rows(tmp_path / "out").values())
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_prediction_that_failed_leaves_the_one_before_it_as_it_is(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    predict(run, tmp_path / "in", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (tmp_path / "labels.csv").write_text("file,class\n")
+    result = predict(run, tmp_path / "labels.csv", tmp_path / "out")
+    assert_refused(result, "none of the 1 images can be read", "labels.csv cannot be read")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["a.png.mask.png", "a.png.frame-001.healthy.png"])
+def test_an_image_of_the_name_of_a_result_is_not_overwritten(run, tmp_path, name):
+    for own in ("a.png", name):
+        picture(tmp_path / "in" / own)
+    before = contents(tmp_path / "in")
+    assert_refused(predict(run, tmp_path / "in", tmp_path / "in"), name, "--results-dir")
+    assert contents(tmp_path / "in") == before
+    assert predict(run, tmp_path / "in", tmp_path / "out").returncode == 0
+
+
+def test_an_image_that_an_earlier_prediction_made_is_not_removed(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    predict(run, tmp_path / "in", tmp_path / "in")
+    mask = tmp_path / "in" / "a.png.mask.png"
+    assert_refused(predict(run, mask, tmp_path / "in"), mask, "--results-dir")
+    assert mask.is_file()
+
+
 def test_a_full_disk_is_a_sentence_that_names_the_file(run, tmp_path, monkeypatch):
     picture(tmp_path / "in" / "a.png")
 
