@@ -10,18 +10,23 @@ from descargan import metrics, resampling
 from descargan.errors import FileError, warn
 from descargan.files import read_json, read_table
 from descargan.names import printable
-from descargan.reading import Reading, how_of_test, is_earlier
+from descargan.reading import Reading, how_of_test, is_earlier, is_number
 from descargan.scores import OVERALL, PER_IMAGE, Row
 
 TABLE = "metrics.csv"
+COMPARED = {*PER_IMAGE, *(name for _, _, columns in OVERALL.values() for name in columns)}
 
 
 def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     """What a test found in each of ``files``. Raises UserError where it is of other images."""
     try:
         rows = {row["file"]: row for row in read_table(results / TABLE)}
-    except (OSError, KeyError, ValueError):
-        raise FileError(f"{results / TABLE} is no table of a test: pass its results") from None
+        for name in COMPARED:
+            column(list(rows.values()), name)
+    except (OSError, KeyError, ValueError, TypeError):
+        raise FileError(
+            f"{results / TABLE} is no table of a test, or damaged: pass the results of one"
+        ) from None
     missing = [file for file in files if printable(file) not in rows]
     if missing:
         raise FileError(f"{results} is a test of other images: it lacks {printable(missing[0])}")
@@ -40,7 +45,9 @@ def warn_of_reading(results: Path, ours: Reading, image_size: int) -> None:
             f"{image_size}: pixel scores differ by that, too"
         )
     how = how_of_test(said)
-    theirs = describe(how.get("diffusion", 0.0), how.get("cover"))
+    if not all(map(is_number, how.values())):
+        raise FileError(f"{results / 'metrics.json'} is damaged: restore or remove it")
+    theirs = describe(how.get("diffusion") or 0.0, how.get("cover"))
     if is_earlier(how):
         theirs = "by an earlier version"
     if theirs != describe(ours.diffusion, ours.cover):
