@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,11 +26,13 @@ from descargan.dashboard import (
     connect,
     environment,
     find_history,
+    main,
+    open_client,
     plot_of,
     read_examples,
 )
 from descargan.errors import UserError
-from descargan.visdom_server import start_server, stop_server
+from descargan.visdom_server import answers, start_server, stop_server
 
 
 @pytest.fixture
@@ -282,6 +285,26 @@ def test_environments_are_one_per_run(tmp_path):
     )
 
 
+def test_an_environment_is_named_for_any_folder():
+    assert environment(Path(os.fsdecode(b"run\xff")), "Synthetic").startswith("Synthetic-run--")
+    assert len(environment(Path("n" * 245), "Synthetic")) < 100
+
+
+def test_no_proxy_stands_before_this_machine(dashboard, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    assert answers("http://localhost", dashboard.number)
+    assert open_client(dashboard.address, dashboard.number, "env").text("drawn", win="w") == "w"
+
+
+def test_the_current_folder_of_archives_is_one(monkeypatch):
+    taken = []
+    monkeypatch.setattr("descargan.dashboard.install_assets", taken.append)
+    for words in ([], ["."]):
+        monkeypatch.setattr(sys, "argv", ["dashboard", "--install-assets", *words])
+        main()
+    assert taken == [None, Path()]
+
+
 @pytest.fixture
 def without_visdom(monkeypatch):
     monkeypatch.setattr("descargan.dashboard.find_spec", lambda _: None)
@@ -397,6 +420,12 @@ def test_a_folder_with_several_runs_is_asked_which(tmp_path):
 def test_replay_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no metrics of a run: see --replay and --dataset"):
         find_history(tmp_path)
+
+
+def test_examples_without_maps_are_damaged(tmp_path):
+    np.savez(tmp_path / "x.npz", image=np.zeros((2, 4, 4)))
+    with pytest.raises(UserError, match=r"x\.npz is damaged: restore or remove it"):
+        read_examples(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5])
