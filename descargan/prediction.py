@@ -30,6 +30,7 @@ from descargan.sources import Picture, Preprocessing, as_shown, read_pictures, s
 from descargan.translator import Result, Translator
 from descargan.volumes import Volume, is_volume, read_volume, slice_number, write_map
 
+AHEAD = 100  # images that are translated before the last is written, or a batch of them
 NAMED = 5  # files that a sentence names at most
 PART = re.compile(r"\.(frame|page)-\d+(?=\.)")  # in the name of a result
 FIELDS = ("file", "slice", "predicted", "probability", "anomaly_score", "unlike_training", "error")
@@ -90,7 +91,7 @@ def predict(options: Options, translator: Translator) -> int:
     refuse_own_input(paths, coming | earlier)
     make_folder(results)
     rows, gallery = [], Gallery()
-    found = ahead(translate_files(translator, paths, options), options.batch_size)
+    found = ahead(translate_files(translator, paths, options), min(options.batch_size, AHEAD))
     try:
         of_files = groupby(found, lambda one: one.path)
         for path, group in progress_bar(of_files, total=len(paths), unit="file"):

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,22 @@ def test_an_image_that_an_earlier_prediction_made_is_not_removed(run, tmp_path):
     mask = tmp_path / "in" / "a.png.mask.png"
     assert_refused(predict(run, mask, tmp_path / "in"), mask, "--results-dir")
     assert mask.is_file()
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_called_so(run, tmp_path):
+    result = predict(run, Path(os.devnull), tmp_path / "out")
+    assert_refused(result, f"{os.devnull} is neither a file nor a folder")
+
+
+def test_an_empty_input_is_not_the_current_folder(run, tmp_path):
+    assert_refused(predict(run, "", tmp_path / "out"), "--input", "an empty name is no path")
+
+
+def test_few_images_are_not_waited_for_as_a_batch_of_many(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    started = time.monotonic()
+    assert predict(run, tmp_path / "in", tmp_path / "out", "--batch-size", 10**6).returncode == 0
+    assert time.monotonic() - started < 10
 
 
 def test_a_full_disk_is_a_sentence_that_names_the_file(run, tmp_path, monkeypatch):
