@@ -326,12 +326,15 @@ def test_the_module_imports_nothing_of_visdom():
     assert start("-c", code).wait(timeout=60) == 0
 
 
+RUN = os.fsdecode(b"run\xff")  # whose name is no UTF-8
+
+
 @pytest.fixture
 def plain_page(tmp_path, monkeypatch):
     """The address of a server whose machine has no scripts and may not fetch any."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     port = free_port()
-    server = start_server(port, tmp_path / "run" / "dashboard")
+    server = start_server(port, tmp_path / RUN / "dashboard")
     yield f"http://localhost:{port}"
     stop_server(server)
 
@@ -344,8 +347,8 @@ def test_a_page_without_scripts_says_what_is_missing_and_how_to_mend_it(plain_pa
     assert "There are none yet" in page
     assert "<script" not in page
     for name, content in (("old", b"old picture"), ("new", b"new picture")):
-        (tmp_path / "run" / f"examples_{name}.png").write_bytes(content)
-    os.utime(tmp_path / "run" / "examples_old.png", (0, 0))
+        (tmp_path / RUN / f"examples_{name}.png").write_bytes(content)
+    os.utime(tmp_path / RUN / "examples_old.png", (0, 0))
     page = requests.get(plain_page).text
     assert f"data:image/png;base64,{base64.b64encode(b'new picture').decode()}" in page
     client = Visdom(port=int(plain_page.rpartition(":")[2]), use_incoming_socket=False)
