@@ -86,10 +86,9 @@ def predict(options: Options, translator: Translator) -> int:
     paths = find_files(options.input)
     folder = options.input if options.input.is_dir() else options.input.parent
     results = options.results_dir
-    earlier, written = earlier_files(results), set()
-    coming = results_of({results / path.relative_to(folder) for path in paths})
-    refuse_own_input(paths, coming | earlier)
+    refuse_own_input(paths, folder, results)
     make_folder(results)
+    earlier, written = earlier_files(results), set()
     rows, gallery = [], Gallery()
     found = ahead(translate_files(translator, paths, options), min(options.batch_size, AHEAD))
     try:
@@ -134,12 +133,16 @@ def results_of(targets: set[Path]) -> set[Path]:
     return {path.with_name(result_name(path.name, e)) for path in targets for e in endings}
 
 
-def refuse_own_input(inputs: list[Path], results: set[Path]) -> None:
-    """Raise UserError where an input is one of the results, to be replaced or removed."""
-    results = {path.resolve() for path in results}
-    for path in inputs:
+def refuse_own_input(paths: list[Path], folder: Path, results: Path) -> None:
+    """Raise UserError where an image in a folder has the name of a result, or is an earlier one."""
+    named_so = [path for path in paths if path.name.endswith(ENDINGS + VOLUME_ENDINGS)]
+    if not named_so:
+        return
+    coming = results_of({results / path.relative_to(folder) for path in paths})
+    written = {path.resolve() for path in coming | earlier_files(results)}
+    for path in named_so:
         name = path.resolve()
-        if name in results or name.with_name(PART.sub("", name.name)) in results:
+        if name in written or name.with_name(PART.sub("", name.name)) in written:
             raise UserError(
                 f"{path} is an image to predict and has the name of a result, which would replace "
                 "it: pass another --results-dir, or rename it"
