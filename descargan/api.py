@@ -1,7 +1,7 @@
 """What ``main.py`` and the Python API do: train, test, predict, load."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,8 +52,7 @@ def train(**options: object) -> TrainingResult:
     >>> for recipe in ("paper", "fast"):
     ...     train(recipe=recipe, dataset_path="warp-set", save_dir=f"runs/{recipe}")
     """
-    settled = settle({"visdom": "off", **checked(options), "mode": "train"})
-    result = run_training(settled)
+    result = run_training(settle(typed_for("train", options)))
     if result.stopped_by:
         raise KeyboardInterrupt(f"stopped and saved at iteration {result.iteration}")
     return result
@@ -66,10 +65,21 @@ def test(**options: object) -> Results:
 
     >>> test(save_dir="runs/fast", dataset_path="warp-set").metrics["pixel_auprc"]["value"]
     """
-    return run_test(settle({"visdom": "off", **checked(options), "mode": "test"}))
+    return run_test(settle(typed_for("test", options)))
 
 
 test.__test__ = False  # not one of pytest's
+
+
+def typed_for(mode: str, keywords: Mapping[str, object]) -> dict[str, object]:
+    """Keywords as they are typed for ``main.py --mode MODE --visdom off``. Raises UserError."""
+    typed = {"visdom": "off", "mode": mode, **checked(keywords)}
+    if typed["mode"] != mode:
+        raise UserError(
+            f"mode={typed['mode']!r} is none of descargan.{mode}: leave it out; descargan.train "
+            "trains, descargan.test tests, and what descargan.load gives predicts"
+        )
+    return typed
 
 
 def run_training(options: Options) -> TrainingResult:
@@ -121,7 +131,12 @@ def print_what_next(options: Options) -> None:
 
 def next_command(options: Options) -> str:
     """What trains networks that come after those of a run."""
-    images = "--dataset-path", options.dataset_path, "--image-size", options.image_size
+    images = ["--dataset-path", options.dataset_path, "--image-size", options.image_size]
+    data = {"dataset": options.dataset, "dataset_path": options.dataset_path}
+    usual = settle({"recipe": "fast", "save_dir": Path("ANOTHER"), **data})
+    for name in ("healthy_class", "scaling"):
+        if getattr(options, name) != getattr(usual, name):
+            images += ["--" + name.replace("_", "-"), getattr(options, name)]
     runs = "--after", options.save_dir, "--save-dir", "ANOTHER"
     return command("main.py", "--recipe", "fast", *naming_dataset(options), *images, *runs)
 
@@ -183,8 +198,8 @@ def refuse_other_run(options: Options) -> None:
         return
     if options.resume == "on":
         raise UserError(
-            f"{run.state} does not exist: nothing to --resume in that --save-dir; leave --resume "
-            "out to start a run there"
+            f"{run.folder} holds no training to go on with, nothing to --resume: leave it out to "
+            "start a run in that --save-dir"
         )
     for kind in KINDS:
         other = Run(options.save_dir, kind)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from descargan.errors import UserError
-from descargan.files import write_atomically
+from descargan.files import naming, write_atomically
 
 DOWNLOAD_SECONDS = 600
 
@@ -128,7 +128,8 @@ def from_any_source(assets: tuple[Asset, ...], folder: Path) -> dict[Asset, byte
 
 def from_npm(assets: tuple[Asset, ...], folder: Path) -> dict[Asset, bytes]:
     """The files out of the npm archives in ``folder``; npm fetches those that are not there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     archives = {asset.package: folder / asset.archive for asset in assets}
     absent = [package for package, archive in archives.items() if not archive.is_file()]
     if absent:

@@ -32,6 +32,7 @@ from descargan.models import SIZE_MULTIPLE
 
 STATE_VERSION = 1
 PREVIOUS = ".previous"
+RECORDED = {"kind", "iteration", "epoch"}  # in every line of a metrics history
 CANDIDATES = ("layer", "fine-deformation")  # the kinds of map that --translation auto chooses from
 
 # Our module names, by those of the official weights ("g" and "k": gesund and krank, German for
@@ -143,7 +144,7 @@ def read_file(path: Path) -> object:
     except FileNotFoundError:
         raise FileError(f"{path} does not exist: train first, or pass --save-dir") from None
     sums = checksum_path(path)
-    if sums.is_file() and hashlib.sha256(content).hexdigest() not in sums.read_text().split():
+    if sums.is_file() and hashlib.sha256(content).hexdigest() not in read_digests(sums):
         raise FileError(f"{path} is damaged, its checksum differs: restore it or train again")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -176,7 +177,7 @@ def known_digests(path: Path, previous: Path | None) -> list[str]:
     As they were written, two of them; more are of a write that died, and then the files are read.
     """
     sums = checksum_path(path)
-    listed = sums.read_text().split() if sums.is_file() else []
+    listed = read_digests(sums) if sums.is_file() else []
     if len(listed) == 2:
         return listed
     found = []
@@ -185,6 +186,11 @@ def known_digests(path: Path, previous: Path | None) -> list[str]:
             with file.open("rb") as stream:
                 found.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return [digest for digest in found if digest in listed or not listed]
+
+
+def read_digests(sums: Path) -> list[str]:
+    """What a file of checksums holds, whatever that is."""
+    return sums.read_text(errors="replace").split()
 
 
 @contextlib.contextmanager
@@ -314,7 +320,7 @@ class Run:
             description = json.loads(self.options.read_text())
             return {
                 "options": dict(description["options"]),
-                "versions": description["versions"],
+                "versions": dict(description["versions"]),
                 "first_weights": description.get("first_weights"),
             }
         except FileNotFoundError:
@@ -328,13 +334,13 @@ class Run:
             file.write(json.dumps(without_nan(record)) + "\n")
 
     def read_metrics(self) -> list[dict]:
-        """The metrics history, without a line cut off by a crash."""
+        """The metrics history, without a line cut off by a crash, or damaged otherwise."""
         records = []
         if self.metrics.is_file():
-            for line in self.metrics.read_text().splitlines():
+            for line in self.metrics.read_bytes().splitlines():
                 with contextlib.suppress(ValueError):
                     records.append(json.loads(line))
-        return records
+        return [x for x in records if isinstance(x, dict) and x.keys() >= RECORDED]
 
     def rewind_metrics(self, iteration: int) -> None:
         """Forget what was recorded after ``iteration``, where training goes on."""

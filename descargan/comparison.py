@@ -32,9 +32,15 @@ def compare(folders: Sequence[Path]) -> list[tuple[str, ...]]:
 
 def read_metrics(folder: Path) -> dict[str, dict]:
     """Raises UserError where the folder holds no results of a test."""
-    metrics = read_json(folder / "metrics.json").get("metrics")
+    path = folder / "metrics.json"
+    metrics = read_json(path).get("metrics") if path.is_file() else None
     if metrics is None:
         raise FileError(f"{folder} holds no metrics.json of a test: pass a folder of results")
+    try:
+        for entry in metrics.values():
+            text(entry["value"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise FileError(f"{path} is damaged: restore or remove it") from None
     return metrics
 
 

@@ -74,8 +74,8 @@ def tables(found: dict, method: str) -> list[Table]:
     of_classes = [(title, [cell(measured[n])]) for n, title in CLASSES.items() if n in measured]
     result = [Table(("classes", "value"), of_classes, OF_CLASSES)]
     if found["trivial_maps"]:
-        methods = {method: measured, **found["trivial_maps"]}
-        rows = [(name, [cell(entries[n]) for n in MAPS]) for name, entries in methods.items()]
+        methods = [(method, measured), *found["trivial_maps"].items()]
+        rows = [(name, [cell(entries[n]) for n in MAPS]) for name, entries in methods]
         result.insert(0, Table(("maps", *MAPS.values()), rows, OF_MAPS))
     return result
 

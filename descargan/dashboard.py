@@ -15,6 +15,7 @@ import functools
 import hashlib
 import html
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlparse
 
 if __name__ == "__main__":  # before what it looks for
     import descargan.installed  # noqa: F401
@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 
 from descargan.assets import install_assets
 from descargan.checkpoints import Run, find_run, stored_arrays
-from descargan.cli import Parser, port, run
+from descargan.cli import Parser, path, port, run
 from descargan.commands import command
 from descargan.distributed import Process
 from descargan.errors import UserError, warn
@@ -43,9 +43,9 @@ from descargan.figures import as_array, example_figure
 from descargan.kinds import KINDS
 from descargan.options import Options
 from descargan.visdom_server import (
-    LOOPBACK,
     TIMEOUT_SECONDS,
     answers,
+    is_local,
     start_server,
     stop_server,
 )
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 REDRAW_SECONDS = 2.0
 MAX_POINTS = 2000  # per curve; when there are more, every other one is dropped
 HEATMAP_SIDE = 128
+LONGEST = 50  # letters of a folder's name in that of an environment, which names a file
 NARROW, WIDE, LOW, HIGH = 440, 888, 300, 600
 # Width and height of the windows, in their order: rows of three narrow, or a wide and a narrow one.
 SIZES = {
@@ -169,6 +170,7 @@ def open_client(address: str, number: int, env: str) -> Visdom:
 
     class Client(Visdom):
         def _handle_post(self, url: str, data: object = None) -> str:
+            self.session.trust_env = not is_local(address)  # which no proxy knows
             return self.session.post(url, data=data or {}, timeout=TIMEOUT_SECONDS).text
 
     return Client(
@@ -371,8 +373,8 @@ def draw_table(client: Visdom, window: str, title: str, rows: dict) -> None:
 
 def environment(folder: Path, dataset: str) -> str:
     """One environment per run: named for the folder, told apart by its full path."""
-    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:4]
-    name = "".join(c if c.isalnum() or c in "-." else "-" for c in folder.resolve().name)
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:4]
+    name = "".join(c if c.isalnum() or c in "-." else "-" for c in folder.resolve().name[:LONGEST])
     return f"{dataset}-{name}-{digest}"
 
 
@@ -424,11 +426,9 @@ def open_dashboard(
     if find_spec("visdom") is None:
         raise UserError("visdom is not installed: pip install '.[dashboard]', or --visdom off")
     logging.getLogger("visdom").setLevel(logging.ERROR)
-    parsed = urlparse(address if "//" in address else f"http://{address}")
-    address = f"{parsed.scheme}://{parsed.netloc}"
     server = None
     if not answers(address, number):
-        if parsed.hostname not in LOOPBACK:
+        if not is_local(address):
             raise UserError(
                 f"no visdom server answers at {address}:{number}: start one there, or see "
                 "--visdom-server and --visdom-port"
@@ -462,8 +462,10 @@ def replay(files: Run, dashboard: Dashboard) -> None:
 
 def read_examples(path: Path) -> dict[str, np.ndarray]:
     """The translated examples of a run, as training keeps them. Raises UserError: damaged."""
-    with stored_arrays(path) as columns:
-        return dict(columns)
+    with stored_arrays(path) as stored:
+        columns = dict(stored)
+        _ = columns["difference map"]  # which every kind of training draws
+        return columns
 
 
 def replay_until_interrupted(files: Run, number: int, host: str) -> None:
@@ -489,11 +491,11 @@ def replay_until_interrupted(files: Run, number: int, host: str) -> None:
 def build_parser() -> Parser:
     parser = Parser(description="The dashboard without training: replay, and the page's scripts.")
     add = parser.add_mutually_exclusive_group(required=True).add_argument
-    add("--replay", type=Path, metavar="DIR", help="show the run saved in DIR, until Ctrl-C")
+    add("--replay", type=path, metavar="DIR", help="show the run saved in DIR, until Ctrl-C")
     text = (
         "fetch the page's scripts, once per machine; with DIR, through that folder of npm archives"
     )
-    add("--install-assets", type=Path, nargs="?", const=Path(), metavar="DIR", help=text)
+    add("--install-assets", type=path, nargs="?", const=True, metavar="DIR", help=text)
     add = parser.add_argument
     text = "of the run to replay, where DIR holds runs of several kinds of data"
     add("--dataset", choices=tuple(KINDS), help=text)
@@ -507,7 +509,7 @@ def build_parser() -> Parser:
 def main() -> None:
     options = build_parser().parse_args()
     if options.install_assets is not None:
-        archives = None if options.install_assets == Path() else options.install_assets
+        archives = None if options.install_assets is True else options.install_assets
         print(f"the scripts of visdom's page are in {install_assets(archives)}")
     else:
         files = find_history(options.replay, options.dataset)

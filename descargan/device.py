@@ -31,13 +31,19 @@ def choose_device(name: str, amp: bool = False) -> torch.device:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Turn what PyTorch says of a full GPU into a UserError."""
+    """Turn what PyTorch says of a full GPU, or of full memory, into a UserError."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise UserError(
             "the memory of the GPU is full: pass a smaller --batch-size or --image-size, or --amp, "
             "or end what else runs on it"
+        ) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise UserError(
+            "the memory is full: pass a smaller --batch-size or --image-size, or end what else runs"
         ) from error
 
 

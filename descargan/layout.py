@@ -141,7 +141,8 @@ def find_files(source: Path) -> list[Path]:
         reasons = Counter(reason for _, reason in passed_over).most_common()
         warn(f"{source}: passed over " + ", ".join(f"{n} x {reason}" for reason, n in reasons))
     if not found:
-        problem = f"holds no image ({PICTURES})" if source.is_dir() else "does not exist"
+        problem = "is neither a file nor a folder" if source.exists() else "does not exist"
+        problem = f"holds no image ({PICTURES})" if source.is_dir() else problem
         raise FileError(f"{source} {problem}: pass a file or a folder to --input")
     return found
 
@@ -179,6 +180,11 @@ def class_folders(folder: Path, healthy_class: str | None) -> tuple[Path, Path]:
             f"{folder} holds the class folders {names}: name the healthy one with --healthy-class"
         )
     return (folders[0], folders[1]) if matches[0] else (folders[1], folders[0])
+
+
+def has_class(root: Path, name: str) -> bool:
+    """Whether a data set has class folders of that name."""
+    return any(canonical(path.name) == canonical(name) for path in root.glob("*/*"))
 
 
 def canonical(name: str) -> str:

@@ -10,7 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from descargan.cli import count, fraction, natural, port, positive, weight
+from descargan.cli import (
+    address,
+    count,
+    count_or_none,
+    fraction,
+    natural,
+    path,
+    port,
+    positive,
+    weight,
+)
 from descargan.errors import UserError
 from descargan.files import available_cores
 from descargan.kinds import AXES, KINDS, SCALINGS
@@ -41,7 +51,7 @@ def option(
 
 number = partial(option, metavar="X")
 whole = partial(option, metavar="N", type=count)
-folder = partial(option, metavar="DIR", type=Path)
+folder = partial(option, metavar="DIR", type=path)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class Options:
     input: Path | None = option(
         None,
         "image or folder of images to predict",
-        type=Path,
+        type=path,
         metavar="PATH",
         modes=("predict",),
         free=True,
@@ -119,7 +129,7 @@ class Options:
     against: Path | None = option(
         None,
         "results of another test of the same images, to say how far this one differs",
-        type=Path,
+        type=path,
         metavar="DIR",
         modes=("test", "maps"),
         free=True,
@@ -159,7 +169,6 @@ class Options:
         metavar="NAME",
         modes=("train", "test", "maps"),
         inherited=True,
-        binding=True,
     )
     scaling: str | None = option(
         None,
@@ -198,7 +207,7 @@ class Options:
     workers: int = whole(
         min(8, available_cores()),
         "processes that read images which do not fit in memory (default: up to 8)",
-        type=natural,
+        type=count_or_none,
         modes=MODES,
         free=True,
     )
@@ -269,7 +278,7 @@ class Options:
         None,
         "iterations at the beginning without the generator (default: 300 for compact networks, "
         "else 0)",
-        type=natural,
+        type=count_or_none,
     )
     noise: float = number(
         0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)", type=weight
@@ -358,6 +367,7 @@ class Options:
     visdom_server: str = option(
         "http://localhost",
         "address of the server (default: http://localhost)",
+        type=address,
         metavar="URL",
         modes=("train", "test", "maps"),
         free=True,
@@ -462,27 +472,40 @@ def is_choice(name: str, value: object) -> bool:
 def checked(keywords: Mapping[str, object]) -> dict[str, object]:
     """Options given as keywords of a function, as the command line would have read them.
 
-    None is an option that was not typed, where nothing is its default. Raises UserError for an
-    unknown name or a value that the option does not take.
+    None is an option that was not typed. Raises UserError for an unknown name or a value that the
+    option does not take.
     """
     values = {}
     for name, value in keywords.items():
         if name not in FIELDS:
             raise UserError(f"{name!r} is no option: see docs/options.md")
         entry = FIELDS[name]
-        choices, kind = entry.metadata.get("choices"), entry.metadata.get("type")
-        if value is None and entry.default is None:
+        choices, is_flag = entry.metadata.get("choices"), isinstance(entry.default, bool)
+        if value is None:
             continue
         if not is_choice(name, value):
             named = ", ".join(map(repr, choices))
             raise UserError(f"{name}={value!r}: choose one of {named}")
-        if isinstance(entry.default, bool) and not isinstance(value, bool):
+        if is_flag and not isinstance(value, bool):
             raise UserError(f"{name}={value!r} must be True or False")
         try:
-            values[name] = value if kind is None else kind(str(value))
+            kind = entry.metadata.get("type", str)
+            values[name] = value if choices or is_flag else kind(str(value))
         except Exception as error:  # of argparse, with its sentence
             raise UserError(f"{name}: {error}") from None
     return values
+
+
+def from_json(name: str, value: object) -> object:
+    """A value of an option as :func:`as_json` gave it. Raises TypeError where it can be none."""
+    kind = FIELDS[name].type
+    if isinstance(value, str) and not isinstance(value, kind):
+        value = Path(value)
+    if isinstance(value, int) and not isinstance(value, kind):
+        value = float(value)
+    if not isinstance(value, kind):
+        raise TypeError(name)
+    return value
 
 
 def as_json(options: Options) -> dict[str, object]:

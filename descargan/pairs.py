@@ -10,18 +10,23 @@ from descargan import metrics, resampling
 from descargan.errors import FileError, warn
 from descargan.files import read_json, read_table
 from descargan.names import printable
-from descargan.reading import Reading, how_of_test, is_earlier
+from descargan.reading import Reading, how_of_test, is_earlier, is_number
 from descargan.scores import OVERALL, PER_IMAGE, Row
 
 TABLE = "metrics.csv"
+COMPARED = {*PER_IMAGE, *(name for _, _, columns in OVERALL.values() for name in columns)}
 
 
 def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     """What a test found in each of ``files``. Raises UserError where it is of other images."""
     try:
         rows = {row["file"]: row for row in read_table(results / TABLE)}
-    except (OSError, KeyError, ValueError):
-        raise FileError(f"{results / TABLE} is no table of a test: pass its results") from None
+        for name in COMPARED:
+            column(list(rows.values()), name)
+    except (OSError, KeyError, ValueError, TypeError):
+        raise FileError(
+            f"{results / TABLE} is no table of a test, or damaged: pass the results of one"
+        ) from None
     missing = [file for file in files if printable(file) not in rows]
     if missing:
         raise FileError(f"{results} is a test of other images: it lacks {printable(missing[0])}")
@@ -43,6 +48,8 @@ def warn_of_reading(results: Path, readings: Sequence[Reading], image_size: int)
     if said.get("after") and "reading_of_first" not in said:
         readings = readings[:1]
     hows = [how_of_test(said), *map(how_of_test, filter(None, [said.get("reading_of_first")]))]
+    if not all(is_number(value) for how in hows for value in how.values()):
+        raise FileError(f"{results / 'metrics.json'} is damaged: restore or remove it")
     theirs, ours = describe(hows), describe([reading._asdict() for reading in readings])
     if any(map(is_earlier, hows)):
         theirs = "by an earlier version"
@@ -59,7 +66,7 @@ def describe(hows: Sequence[dict]) -> str:
     for how in hows:
         cover = how.get("cover")
         said.add(
-            f"by a diffusion of {how.get('diffusion', 0.0):g} and "
+            f"by a diffusion of {how.get('diffusion') or 0.0:g} and "
             + ("no cover" if cover is None else f"a cover of {cover:g}")
         )
     return " or ".join(sorted(said))

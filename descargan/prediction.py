@@ -1,6 +1,7 @@
 """Predict mode: images without labels, one or many, to maps, masks, probabilities and scores."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +30,9 @@ from descargan.sources import Picture, Preprocessing, as_shown, read_pictures, s
 from descargan.translator import Result, Translator
 from descargan.volumes import Volume, is_volume, read_volume, slice_number, write_map
 
+AHEAD = 100  # images that are translated before the last is written, or a batch of them
 NAMED = 5  # files that a sentence names at most
+PART = re.compile(r"\.(frame|page)-\d+(?=\.)")  # in the name of a result
 FIELDS = ("file", "slice", "predicted", "probability", "anomaly_score", "unlike_training", "error")
 
 
@@ -77,15 +80,17 @@ def predict(options: Options, translator: Translator) -> int:
     where the score map is over the threshold, if there is one. Of several frames or pages each
     has its own, FILE.frame-001.map.npy and so on; a volume has volumes: see :func:`write_volumes`.
     A file that cannot be read is a row with its error. Returns how many there were. Raises
-    UserError where none can be read.
+    UserError where none can be read, and then leaves an earlier prediction as it is, and where an
+    image would be overwritten.
     """
     paths = find_files(options.input)
     folder = options.input if options.input.is_dir() else options.input.parent
     results = options.results_dir
+    refuse_own_input(paths, folder, results)
     make_folder(results)
     earlier, written = earlier_files(results), set()
     rows, gallery = [], Gallery()
-    found = ahead(translate_files(translator, paths, options), options.batch_size)
+    found = ahead(translate_files(translator, paths, options), min(options.batch_size, AHEAD))
     try:
         of_files = groupby(found, lambda one: one.path)
         for path, group in progress_bar(of_files, total=len(paths), unit="file"):
@@ -104,12 +109,44 @@ def predict(options: Options, translator: Translator) -> int:
                 axis = translator.preprocessing.axis
                 written |= write_volumes(results / name, read_volume(path), axis, maps)
     finally:
-        write_table(
-            results / PREDICTIONS, FIELDS, ([row.get(name, "") for name in FIELDS] for row in rows)
+        kept = not gallery.number and (results / PREDICTIONS).exists()
+        if not kept:
+            write_rows(results / PREDICTIONS, rows)
+    if not gallery.number:
+        more = "what is there stays" if kept else f"see 'error' in {results / PREDICTIONS}"
+        raise UserError(
+            f"none of the {len(rows)} images can be read, the first by this: {rows[0]['error']}; "
+            f"{more}"
         )
     for path in earlier - written:
         path.unlink(missing_ok=True)
     return conclude(options, rows, gallery, translator.reading)
+
+
+def write_rows(table: Path, rows: list[Row]) -> None:
+    write_table(table, FIELDS, ([row.get(name, "") for name in FIELDS] for row in rows))
+
+
+def results_of(targets: set[Path]) -> set[Path]:
+    """Every file that may be written for images of these names, in the folder of the results."""
+    endings = ENDINGS + VOLUME_ENDINGS
+    return {path.with_name(result_name(path.name, e)) for path in targets for e in endings}
+
+
+def refuse_own_input(paths: list[Path], folder: Path, results: Path) -> None:
+    """Raise UserError where an image in a folder has the name of a result, or is an earlier one."""
+    named_so = [path for path in paths if path.name.endswith(ENDINGS + VOLUME_ENDINGS)]
+    if not named_so:
+        return
+    coming = results_of({results / path.relative_to(folder) for path in paths})
+    written = {path.resolve() for path in coming | earlier_files(results)}
+    for path in named_so:
+        name = path.resolve()
+        if name in written or name.with_name(PART.sub("", name.name)) in written:
+            raise UserError(
+                f"{path} is an image to predict and has the name of a result, which would replace "
+                "it: pass another --results-dir, or rename it"
+            )
 
 
 def earlier_files(results: Path) -> set[Path]:
@@ -120,17 +157,13 @@ def earlier_files(results: Path) -> set[Path]:
         return set()
     inside = [row for row in rows if not row[0].is_absolute() and ".." not in row[0].parts]
     named = {of_slice(*row) for row in inside} | {name for name, _ in inside}
-    endings = ENDINGS + VOLUME_ENDINGS
-    paths = {results / n.with_name(result_name(n.name, e)) for n in named for e in endings}
-    return {path for path in paths if path.is_file()}
+    return {path for path in results_of({results / name for name in named}) if path.is_file()}
 
 
 def conclude(options: Options, rows: list[Row], gallery: Gallery, reading: Reading) -> int:
     """Write the report and say what there is to say. Returns how many files cannot be read."""
     table = options.results_dir / PREDICTIONS
     broken = [row["file"] for row in rows if row["error"]]
-    if len(broken) == len(rows):
-        raise UserError(f"none of the {len(rows)} images can be read: see 'error' in {table}")
     unlike = sum(row.get("unlike_training") == 1 for row in rows)
     read = len(rows) - len(broken)
     notes = [reading.reason, unlike_sentence(unlike, read), broken_sentence(broken)]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from descargan import DISEASED, HEALTHY, metrics
 from descargan.checkpoints import Run
+from descargan.errors import FileError
 from descargan.files import read_json, without_nan, write_json
 from descargan.options import Options
 from descargan.score_maps import Map, cover_up, diffuse, fill, layer, read, step, weigh
@@ -219,11 +220,19 @@ def read_level(path: Path, which: str) -> float | None:
     return read_json(path).get(which, {}).get("level")
 
 
+def is_number(value: object) -> bool:
+    """Whether a stored value is a number, or None for one that is not finite."""
+    return value is None or isinstance(value, float | int)
+
+
 def read_reading(path: Path, which: str) -> Reading:
     """How to read the maps of the "last" weights or the "best". Raises UserError: it is damaged."""
     stored = read_json(path).get(which)
     if stored is None:
         return Reading(None, "no threshold is stored with these weights: maps without masks")
+    needed = ("threshold", "auroc_anomaly_low", "auroc_anomaly_high")
+    if not isinstance(stored, dict) or not all(is_number(stored.get(n, "")) for n in needed):
+        raise FileError(f"{path} is damaged: restore or remove it")
     if stored.get("iteration") == 0:
         return Reading(
             None,

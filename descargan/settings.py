@@ -11,7 +11,7 @@ from descargan.commands import command
 from descargan.distributed import restarts
 from descargan.errors import FileError, UserError, warn
 from descargan.kinds import KINDS
-from descargan.layout import read_preparation
+from descargan.layout import has_class, read_preparation
 from descargan.maps import MAP_KINDS, suits
 from descargan.options import (
     FIELDS,
@@ -21,9 +21,11 @@ from descargan.options import (
     before,
     fast_to_deformation,
     flagged,
+    from_json,
     is_choice,
     works_in,
 )
+from descargan.pairs import read_rows
 
 # Networks that come with the project: below the current folder, or beside the program; and the name
 # of the folder beside it where those are that they come after.
@@ -68,10 +70,12 @@ def settle(typed: Mapping[str, object]) -> Options:
     kind = KINDS[options.dataset]
     path = Path(kind.folder) if options.dataset_path is None else options.dataset_path
     options = as_prepared(options, path)
-    if options.save_memory and options.networks != "paper":
-        raise UserError("--save-memory is for the paper's networks: compact ones need little of it")
+    inherited = options.healthy_class if "healthy_class" not in typed else None
+    if inherited is not None and options.mode == "test" and not has_class(path, inherited):
+        options = replace(options, healthy_class=None)  # another data set, with names of its own
+    refuse_unused(typed, options)
     robust = options.recipe != "paper" and not kind.prepared
-    return replace(
+    options = replace(
         options,
         scaling=options.scaling or ("percentile" if robust else "minmax"),
         axis=options.axis or "axial",
@@ -80,6 +84,10 @@ def settle(typed: Mapping[str, object]) -> Options:
         results_dir=options.results_dir or results_folder(options),
         flip=kind.flip if options.flip is None else options.flip,
     )
+    refuse_own_maps(options)
+    if options.against is not None:
+        read_rows(options.against, ())
+    return options
 
 
 def as_prepared(options: Options, path: Path) -> Options:
@@ -93,7 +101,9 @@ def as_prepared(options: Options, path: Path) -> Options:
 
 def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
     """Raise UserError where an option was typed that does nothing in the mode."""
-    for name in typed:
+    for name, value in typed.items():
+        if (name, value) == ("visdom", "off"):  # so that one list of options serves every mode
+            continue
         if not works_in(name, mode):
             others = " or ".join(other for other in MODES if works_in(name, other))
             raise UserError(
@@ -105,6 +115,40 @@ def refuse_idle(typed: Mapping[str, object], mode: str) -> None:
                 f"--{name.replace('_', '-')} does nothing with --maps, which takes no networks: "
                 "leave it out"
             )
+
+
+def refuse_own_maps(options: Options) -> None:
+    """Raise UserError where there are no maps to test, or where a test puts its own."""
+    if options.maps is None:
+        return
+    if not options.maps.is_dir():
+        raise FileError(f"{options.maps} is no folder: pass that of the maps to --maps")
+    own = options.results_dir / "difference_maps"
+    maps, written = options.maps.resolve(), own.resolve()
+    if maps.is_relative_to(written) or written.is_relative_to(maps):
+        raise UserError(
+            f"--maps {options.maps} is, holds or lies in {own}, which this test writes anew: pass "
+            "another --results-dir"
+        )
+
+
+def refuse_unused(typed: Mapping[str, object], options: Options) -> None:
+    """Raise UserError where an option was typed that these networks, or images, do not use.
+
+    A test may repeat what its run says.
+    """
+    if options.mode == "train" and options.networks != "paper":
+        for name in ("save_memory", "generator_norm", "penalty_of"):
+            if typed.get(name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} is for the paper's networks and does nothing with "
+                    "compact ones: leave it out"
+                )
+    if "scaling" in typed and options.mode == "train" and KINDS[options.dataset].prepared:
+        raise UserError(
+            f"--scaling does nothing with --dataset {options.dataset}, whose images are in "
+            "[-1, 1] as they are: leave it out"
+        )
 
 
 def results_folder(options: Options) -> Path:
@@ -130,6 +174,8 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
     """The options of a test or a prediction: sizes are read off the weights."""
     if "save_dir" not in typed and not run.is_used():
         run = shipped(run, options.mode)
+    if not run.folder.is_dir():
+        raise FileError(f"{run.folder} does not exist: train first, or pass another --save-dir")
     if is_shipped(run.folder) and run.folder.exists() and not run.is_used():
         raise UserError(
             f"{run.folder} holds networks that know synthetic ellipses alone, none of "
@@ -179,9 +225,13 @@ def saved_options(run: Run) -> dict[str, object]:
     """
     saved = run.read_description()["options"]
     for name, value in saved.items():
-        if name in FIELDS and FIELDS[name].metadata.get("type") is Path and value is not None:
-            saved[name] = Path(value)
-        if name in FIELDS and not is_choice(name, value):
+        if name not in FIELDS:
+            continue
+        try:
+            saved[name] = from_json(name, value)
+        except TypeError:
+            raise FileError(f"{run.options} is damaged: restore or remove it") from None
+        if not is_choice(name, value):
             raise FileError(
                 f"{run.options} says --{name.replace('_', '-')} {value}, which this version does "
                 f"not have: take the one that trained it, or train anew with one of "

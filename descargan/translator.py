@@ -24,7 +24,7 @@ from descargan.layout import find_files
 from descargan.likeness import Likeness, read_likeness
 from descargan.maps import suits, upsample
 from descargan.models import Discriminator, Generator, build_networks
-from descargan.options import Options
+from descargan.options import Options, checked
 from descargan.reading import Reading, read_level, reading_of
 from descargan.score_maps import read
 from descargan.settings import saved_options, settle
@@ -122,9 +122,8 @@ class Translator:
         run is now that it comes after, if that has moved. Raises UserError where there are none,
         or they are damaged.
         """
-        settings = {"mode": "test", "save_dir": Path(folder), "weights": weights, "device": device}
-        named = {"dataset": dataset, "after": after and Path(after)}
-        return cls.of(settle(settings | {k: v for k, v in named.items() if v is not None}))
+        settings = {"mode": "test", "save_dir": folder, "weights": weights, "device": device}
+        return cls.of(settle(checked({**settings, "dataset": dataset, "after": after})))
 
     @classmethod
     def of(cls, options: Options) -> "Translator":

@@ -27,6 +27,7 @@ from descargan.assets import cache_folder, cached, missing_assets, refuse_offlin
 from descargan.cli import Parser, port, run
 from descargan.commands import command
 from descargan.errors import UserError
+from descargan.names import printable
 from descargan.visdom_server import LOOPBACK
 
 STATIC = "/static/"
@@ -123,8 +124,8 @@ class PlainPage(RequestHandler):
                 missing=missing_assets(),
                 reason=reason_of(self.fetching),
                 command=command(*MENDING),
-                folder=self.folder,
-                picture=newest,
+                folder=printable(self.folder),
+                picture=newest and printable(newest),
                 written=newest and time.ctime(newest.stat().st_mtime),
                 content=newest and base64.b64encode(newest.read_bytes()),
             )

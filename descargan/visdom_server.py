@@ -7,7 +7,8 @@ import time
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.parse import urlparse
+from urllib.request import ProxyHandler, build_opener
 
 from descargan.errors import UserError
 
@@ -17,11 +18,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def is_local(address: str) -> bool:
+    """Whether an address is that of this machine to itself."""
+    return urlparse(address).hostname in LOOPBACK
+
+
 def answers(address: str, number: int) -> bool:
     """Whether a visdom server answers. Raises UserError where something else does."""
     text = b""
+    opener = build_opener(*([ProxyHandler({})] if is_local(address) else []))
     try:
-        with urlopen(f"{address}:{number}/", timeout=TIMEOUT_SECONDS) as reply:
+        with opener.open(f"{address}:{number}/", timeout=TIMEOUT_SECONDS) as reply:
             text = reply.read()
     except HTTPError:
         pass

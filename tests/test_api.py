@@ -14,12 +14,13 @@ from PIL import Image
 
 import descargan
 from descargan import HEALTHY, training
-from descargan.api import resume_command
+from descargan.api import next_command, resume_command
 from descargan.checkpoints import Run, load_weights
 from descargan.distributed import Process
 from descargan.errors import FileError, UserError
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options, checked
+from descargan.settings import settle
 from descargan.sources import Picture
 from descargan.translator import Translator
 
@@ -198,6 +199,7 @@ def test_training_and_testing_give_what_they_leave_on_disk(synthetic, tmp_path):
         ({"epochs": 0}, "epochs: .* whole number"),
         ({"recipe": "quick"}, "recipe='quick': choose one of 'paper', 'fast'"),
         ({"amp": "yes"}, "amp='yes' must be True or False"),
+        ({"mode": "predict"}, "mode='predict' is none of descargan.train"),
         ({"dataset_path": "nowhere"}, "nowhere does not exist"),
         ({"save_dir": "nowhere", "resume": "on"}, "nothing to --resume"),
     ],
@@ -210,7 +212,29 @@ def test_options_are_refused_as_exceptions(options, sentence, tmp_path, monkeypa
 
 
 def test_none_is_an_option_that_was_not_given():
-    assert checked({"after": None, "input": None, "epochs": 3}) == {"epochs": 3}
+    assert checked({"after": None, "save_dir": None, "epochs": 3}) == {"epochs": 3}
+
+
+def test_a_name_that_is_a_number_is_taken_as_it_would_be_typed():
+    assert checked({"healthy_class": 1}) == {"healthy_class": "1"}
+
+
+def test_what_can_be_called_is_listed():
+    assert {"load", "train", "test"} <= set(dir(descargan))
+
+
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        ({"weights": "Best"}, "weights='Best': choose one of 'last', 'best'"),
+        ({"device": "gpu"}, "device='gpu': choose one of"),
+        ({"device": "cuda:0"}, "device='cuda:0': choose one of"),
+        ({"dataset": "synthetic"}, "dataset='synthetic': choose one of 'Synthetic'"),
+    ],
+)
+def test_what_loading_does_not_know_is_refused(trained, named, sentence):
+    with pytest.raises(UserError, match=sentence):
+        descargan.load(trained, **named)
 
 
 def test_a_training_that_is_interrupted_is_saved_and_says_so(synthetic, tmp_path, monkeypatch):
@@ -230,6 +254,20 @@ def test_a_run_of_several_processes_goes_on_with_as_many(tmp_path):
     said = resume_command(Options(save_dir=tmp_path), Process(rank=0, world=2))
     words = "-m torch.distributed.run --nproc-per-node=2 main.py --resume --save-dir"
     assert f"{words} {tmp_path}" in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({}, ""),
+        ({"healthy_class": "not ill"}, " --healthy-class 'not ill'"),
+        ({"healthy_class": "a", "scaling": "minmax"}, " --healthy-class a --scaling minmax"),
+    ],
+)
+def test_networks_that_come_after_a_run_are_told_what_it_was_trained_by(tmp_path, typed, said):
+    common = {"recipe": "fast", "dataset": "Folder", "dataset_path": tmp_path, "image_size": 64}
+    command = next_command(settle({**common, "save_dir": tmp_path / "run", **typed}))
+    assert f"--image-size 64{said} --after {tmp_path / 'run'}" in command
 
 
 @pytest.mark.parametrize("batch", [1, 3])

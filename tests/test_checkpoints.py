@@ -1,5 +1,6 @@
 """Files of weights and states: whole or refused, ours and the official ones."""
 
+import json
 import os
 import pickle
 
@@ -17,6 +18,7 @@ from descargan.checkpoints import (
 from descargan.errors import UserError
 from descargan.files import write_atomically
 from descargan.models import Discriminator, Generator
+from descargan.settings import saved_options
 
 
 def official_generator(f):
@@ -283,10 +285,50 @@ def test_a_state_of_another_version_is_refused(tmp_path):
 
 def test_metrics_history_survives_a_line_cut_off(tmp_path):
     run = run_with_states(tmp_path, [])
-    run.append_metrics({"kind": "losses", "iteration": 1, "x": float("nan")})
-    run.append_metrics({"kind": "losses", "iteration": 5, "x": 2.0})
+    common = {"kind": "losses", "epoch": 0.5}
+    run.append_metrics({**common, "iteration": 1, "x": float("nan")})
+    run.append_metrics({**common, "iteration": 5, "x": 2.0})
     with run.metrics.open("a") as file:
         file.write('{"kind": "los')
     assert [r["x"] for r in run.read_metrics()] == [None, 2.0]
     run.rewind_metrics(4)
     assert [r["iteration"] for r in run.read_metrics()] == [1]
+
+
+@pytest.mark.parametrize(
+    "line", [b"12", b'{"kinf": "losses", "iteration": 2, "epoch": 1.0}', b'{"kind": "\xff"}']
+)
+def test_metrics_history_survives_a_damaged_line(tmp_path, line):
+    run = run_with_states(tmp_path, [])
+    run.append_metrics(record := {"kind": "losses", "iteration": 1, "epoch": 0.5})
+    with run.metrics.open("ab") as file:
+        file.write(line + b"\n")
+    run.append_metrics(record)
+    assert run.read_metrics() == [record, record]
+
+
+def test_checksums_that_are_no_text_are_those_of_another_file(tmp_path):
+    run = run_with_states(tmp_path, [1])
+    (tmp_path / "training_synthetic.pt.sha256").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="is damaged, its checksum differs"):
+        run.load_state()
+    run_with_states(tmp_path, [2])
+    assert run.load_state()["iteration"] == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"options": {}, "versions": None},
+        {"options": {"epochs": "500"}, "versions": {}},
+        {"options": {"average": None}, "versions": {}},
+        {"options": {"save_dir": 1}, "versions": {}},
+    ],
+)
+def test_damaged_options_are_named(tmp_path, said):
+    run = Run(tmp_path, "Synthetic")
+    run.options.write_text(json.dumps(said))
+    with pytest.raises(
+        UserError, match=r"options_synthetic\.json is damaged: restore or remove it"
+    ):
+        saved_options(run)

@@ -8,7 +8,9 @@ import pytest
 from conftest import ROOT, program
 
 from descargan import __version__, commands
+from descargan.cli import run
 from descargan.commands import command
+from descargan.errors import UserError
 from descargan.installed import NEEDED, complaint
 
 
@@ -105,6 +107,19 @@ def test_the_environment_that_make_set_up_is_named(tmp_path, monkeypatch):
 def test_every_program_knows_its_version():
     for script in ("main.py", "create_synthetic_dataset.py", "prepare_folders.py"):
         assert program(script, "--version").stdout == f"DeScarGAN {__version__}\n"
+
+
+def test_a_closed_stream_is_written_to_in_vain(monkeypatch):
+    """As of `main.py ... 2>&-`."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+
+    def fail() -> None:
+        assert not sys.stderr.isatty()
+        print("x")
+        raise UserError("a sentence")
+
+    assert run(fail) == 2
 
 
 def test_nobody_who_reads_on_is_no_error():

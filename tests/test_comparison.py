@@ -25,5 +25,16 @@ def test_each_metric_stands_with_its_value_in_each_test(folders):
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"holds no metrics\.json"):
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(UserError, match=rf"{place} holds no metrics\.json"):
+            compare([place])
+
+
+@pytest.mark.parametrize(
+    "metrics", [5, [], {"accuracy": 5}, {"accuracy": {}}, {"accuracy": {"value": "x"}}]
+)
+def test_damaged_results_are_named(tmp_path, metrics):
+    (tmp_path / "metrics.json").write_text(json.dumps({"metrics": metrics}))
+    with pytest.raises(UserError, match=r"metrics\.json is damaged: restore or remove it"):
         compare([tmp_path])

@@ -80,3 +80,11 @@ def test_the_tables_hold_the_method_beside_the_trivial_maps():
     assert classes.rows == [("AUROC of the anomaly score", [("0.900", "0.800 to 1.000")])]
     (alone,) = tables(found(entry(0.7, 0.65, 0.75)), "these networks")
     assert alone == classes
+
+
+def test_a_method_of_the_name_of_a_trivial_map_keeps_its_row():
+    maps, _ = tables(found(entry(0.7, 0.65, 0.75), 0.3), "intensity")
+    assert [(name, cells[1].value) for name, cells in maps.rows] == [
+        ("intensity", "0.700"),
+        ("intensity", "0.300"),
+    ]

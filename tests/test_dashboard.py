@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,11 +26,13 @@ from descargan.dashboard import (
     connect,
     environment,
     find_history,
+    main,
+    open_client,
     plot_of,
     read_examples,
 )
 from descargan.errors import UserError
-from descargan.visdom_server import start_server, stop_server
+from descargan.visdom_server import answers, start_server, stop_server
 
 
 @pytest.fixture
@@ -282,6 +285,26 @@ def test_environments_are_one_per_run(tmp_path):
     )
 
 
+def test_an_environment_is_named_for_any_folder():
+    assert environment(Path(os.fsdecode(b"run\xff")), "Synthetic").startswith("Synthetic-run--")
+    assert len(environment(Path("n" * 245), "Synthetic")) < 100
+
+
+def test_no_proxy_stands_before_this_machine(dashboard, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    assert answers("http://localhost", dashboard.number)
+    assert open_client(dashboard.address, dashboard.number, "env").text("drawn", win="w") == "w"
+
+
+def test_the_current_folder_of_archives_is_one(monkeypatch):
+    taken = []
+    monkeypatch.setattr("descargan.dashboard.install_assets", taken.append)
+    for words in ([], ["."]):
+        monkeypatch.setattr(sys, "argv", ["dashboard", "--install-assets", *words])
+        main()
+    assert taken == [None, Path()]
+
+
 @pytest.fixture
 def without_visdom(monkeypatch):
     monkeypatch.setattr("descargan.dashboard.find_spec", lambda _: None)
@@ -303,12 +326,15 @@ def test_the_module_imports_nothing_of_visdom():
     assert start("-c", code).wait(timeout=60) == 0
 
 
+RUN = os.fsdecode(b"run\xff")  # whose name is no UTF-8
+
+
 @pytest.fixture
 def plain_page(tmp_path, monkeypatch):
     """The address of a server whose machine has no scripts and may not fetch any."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     port = free_port()
-    server = start_server(port, tmp_path / "run" / "dashboard")
+    server = start_server(port, tmp_path / RUN / "dashboard")
     yield f"http://localhost:{port}"
     stop_server(server)
 
@@ -321,8 +347,8 @@ def test_a_page_without_scripts_says_what_is_missing_and_how_to_mend_it(plain_pa
     assert "There are none yet" in page
     assert "<script" not in page
     for name, content in (("old", b"old picture"), ("new", b"new picture")):
-        (tmp_path / "run" / f"examples_{name}.png").write_bytes(content)
-    os.utime(tmp_path / "run" / "examples_old.png", (0, 0))
+        (tmp_path / RUN / f"examples_{name}.png").write_bytes(content)
+    os.utime(tmp_path / RUN / "examples_old.png", (0, 0))
     page = requests.get(plain_page).text
     assert f"data:image/png;base64,{base64.b64encode(b'new picture').decode()}" in page
     client = Visdom(port=int(plain_page.rpartition(":")[2]), use_incoming_socket=False)
@@ -397,6 +423,12 @@ def test_a_folder_with_several_runs_is_asked_which(tmp_path):
 def test_replay_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no metrics of a run: see --replay and --dataset"):
         find_history(tmp_path)
+
+
+def test_examples_without_maps_are_damaged(tmp_path):
+    np.savez(tmp_path / "x.npz", image=np.zeros((2, 4, 4)))
+    with pytest.raises(UserError, match=r"x\.npz is damaged: restore or remove it"):
+        read_examples(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5])

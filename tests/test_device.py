@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from descargan.device import autocast, choose_device
+from descargan.device import autocast, choose_device, enough_memory
+from descargan.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -38,6 +39,16 @@ def test_without_amp_a_processor_is_not_asked(monkeypatch, capsys):
     has(monkeypatch)
     assert choose_device("cpu") == CPU
     assert not capsys.readouterr().err
+
+
+def test_full_memory_is_a_sentence():
+    with pytest.raises(UserError, match="the memory is full: pass a"), enough_memory():
+        torch.empty(2**55, dtype=torch.uint8)
+
+
+def test_another_error_of_pytorch_is_none_of_memory():
+    with pytest.raises(RuntimeError, match="size"), enough_memory():
+        torch.ones(2) + torch.ones(3)
 
 
 MAPPED = """

@@ -487,7 +487,7 @@ def test_other_training_images_are_refused_at_resume(trained, tmp_path):
         (["--learning-rate", "nan"], "--learning-rate"),
         (["--epochs", "-1"], "--epochs"),
         (["--resume"], "--resume"),
-        (["--mode", "test"], "netG_synthetic.pt"),
+        (["--mode", "test"], "run does not exist: train first"),
         (["--device", "cuda"], "--device"),
         (["--epoch", "3"], "--epoch"),
     ],
@@ -519,23 +519,61 @@ def test_an_option_that_does_nothing_in_a_mode_is_refused(mode, arguments, for_m
     assert_refused(result, arguments[-2], "does nothing", f"--mode {for_modes}")
 
 
-def test_compact_networks_have_no_memory_to_save(synthetic, tmp_path):
+@pytest.mark.parametrize(
+    "option", [("--generator-norm", "instance"), ("--penalty-of", "mean"), ("--save-memory",)]
+)
+def test_compact_networks_take_no_option_that_does_nothing_with_them(synthetic, tmp_path, option):
     common = ["--dataset-path", synthetic, "--save-dir", tmp_path / "run", "--visdom", "off"]
-    result = program("main.py", "--recipe", "fast", *common, "--save-memory")
-    assert_refused(result, "--save-memory", "paper's networks")
+    result = program("main.py", "--recipe", "fast", *common, *option)
+    assert_refused(result, option[0], "paper's networks", "does nothing")
+
+
+def test_one_list_of_options_may_say_of_every_mode_that_there_is_no_dashboard(trained):
+    common = {"save_dir": trained, "visdom": "off"}
+    assert settle({"mode": "predict", "input": trained, **common}).visdom == "off"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("--maps", "pass that of the maps to --maps"), ("--against", "of a test")]
+)
+def test_nothing_is_made_for_a_test_of_what_is_not_there(tmp_path, monkeypatch, option, said):
+    monkeypatch.chdir(tmp_path)
+    kind = "--dataset", "Synthetic", "--visdom", "off"
+    result = program("main.py", "--mode", "test", *kind, option, tmp_path / "none")
+    assert_refused(result, tmp_path / "none", said)
+    assert not list(tmp_path.glob("warp-set*"))
+
+
+def test_a_training_that_never_saved_is_not_called_one_of_another_kind(tmp_path):
+    (tmp_path / "options_folder.json").write_text("{}")
+    result = program("main.py", "--resume", "--save-dir", tmp_path, "--visdom", "off")
+    assert_refused(result, f"{tmp_path} holds no training to go on with")
+    assert "synthetic" not in result.stderr
 
 
 def test_the_version_can_be_asked_for():
     assert succeed("main.py", "--version").stdout == f"DeScarGAN {__version__}\n"
 
 
-def test_a_test_with_another_healthy_class_than_the_runs_is_refused(trained, synthetic, tmp_path):
-    shutil.copytree(trained, tmp_path / "run")
-    path = tmp_path / "run" / "options_synthetic.json"
-    path.write_text(path.read_text().replace('"healthy_class": null', '"healthy_class": "healthy"'))
-    arguments = ["--dataset-path", synthetic, "--save-dir", tmp_path / "run"]
-    result = program("main.py", "--mode", "test", *arguments, "--healthy-class", "diseased")
-    assert_refused(result, "--healthy-class is healthy in the run")
+@pytest.mark.parametrize(
+    ("names", "typed", "taken"),
+    [
+        (("negativ", "positiv"), {}, "negativ"),
+        (("healthy", "sick"), {}, None),
+        (("clear", "sick"), {"healthy_class": "clear"}, "clear"),
+    ],
+)
+def test_the_healthy_class_of_a_run_is_that_of_another_data_set_where_it_has_one(
+    trained, tmp_path, names, typed, taken
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    path = run / "options_synthetic.json"
+    path.write_text(path.read_text().replace('"healthy_class": null', '"healthy_class": "negativ"'))
+    for name in names:
+        (tmp_path / "set" / "test" / name).mkdir(parents=True)
+    options = settle({"mode": "test", "save_dir": run, "dataset_path": tmp_path / "set", **typed})
+    assert options.healthy_class == taken
 
 
 @pytest.mark.parametrize("how", [("--mode", "test"), ("--resume",)])

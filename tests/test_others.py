@@ -114,6 +114,15 @@ def test_a_map_of_its_images_size_is_resized_as_the_image(tmp_path):
     assert found["metrics"]["dice_best"]["value"] > 0.99
 
 
+@pytest.mark.parametrize("place", ["difference_maps", "difference_maps/mine", "."])
+def test_maps_that_a_test_would_replace_by_its_own_are_refused(outlined, tmp_path, place):
+    maps = maps_of(tmp_path / "results" / place)
+    before = sorted((tmp_path / "results").rglob("*"))
+    result = program(*arguments(outlined, maps, "--results-dir", tmp_path / "results"))
+    assert_refused(result, maps, "--results-dir")
+    assert sorted((tmp_path / "results").rglob("*")) == before
+
+
 def test_files_of_no_image_are_said(outlined, tmp_path):
     folder = maps_of(tmp_path / "maps")
     write(folder / "other.png", BEST)

@@ -58,6 +58,19 @@ def test_a_test_of_other_images_is_refused(tmp_path):
         read_rows(tmp_path, ["0.png"])
 
 
+@pytest.mark.parametrize("line", ["0.png", "0.png,0,zero,0.5"])
+def test_a_damaged_table_is_refused(tmp_path, line):
+    (tmp_path / "metrics.csv").write_text(f"file,class,dice,probability\n{line}\n")
+    with pytest.raises(UserError, match=r"metrics\.csv is no table of a test, or damaged"):
+        read_rows(tmp_path, ["0.png"])
+
+
+def test_a_diffusion_that_is_no_number_is_damage(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"diffusion_of_score_map": "a"}')
+    with pytest.raises(UserError, match=r"metrics\.json is damaged: restore or remove it"):
+        warn_of_reading(tmp_path, Reading(None), 64)
+
+
 def test_a_test_against_itself_differs_by_nothing(trained, synthetic, tmp_path):
     common = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
     common += ["--visdom", "off"]

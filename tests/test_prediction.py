@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,54 @@ def test_where_no_file_can_be_read_the_prediction_failed(run, tmp_path, names):
     source = tmp_path / "in" if len(names) > 1 else tmp_path / "in" / names[0]
     assert_refused(predict(run, source, tmp_path / "out"), "predictions.csv")
     assert all("cannot be read" in row["error"] for row in rows(tmp_path / "out").values())
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_prediction_that_failed_leaves_the_one_before_it_as_it_is(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    predict(run, tmp_path / "in", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (tmp_path / "labels.csv").write_text("file,class\n")
+    result = predict(run, tmp_path / "labels.csv", tmp_path / "out")
+    assert_refused(result, "none of the 1 images can be read", "labels.csv cannot be read")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["a.png.mask.png", "a.png.frame-001.healthy.png"])
+def test_an_image_of_the_name_of_a_result_is_not_overwritten(run, tmp_path, name):
+    for own in ("a.png", name):
+        picture(tmp_path / "in" / own)
+    before = contents(tmp_path / "in")
+    assert_refused(predict(run, tmp_path / "in", tmp_path / "in"), name, "--results-dir")
+    assert contents(tmp_path / "in") == before
+    assert predict(run, tmp_path / "in", tmp_path / "out").returncode == 0
+
+
+def test_an_image_that_an_earlier_prediction_made_is_not_removed(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    predict(run, tmp_path / "in", tmp_path / "in")
+    mask = tmp_path / "in" / "a.png.mask.png"
+    assert_refused(predict(run, mask, tmp_path / "in"), mask, "--results-dir")
+    assert mask.is_file()
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_called_so(run, tmp_path):
+    result = predict(run, Path(os.devnull), tmp_path / "out")
+    assert_refused(result, f"{os.devnull} is neither a file nor a folder")
+
+
+def test_an_empty_input_is_not_the_current_folder(run, tmp_path):
+    assert_refused(predict(run, "", tmp_path / "out"), "--input", "an empty name is no path")
+
+
+def test_few_images_are_not_waited_for_as_a_batch_of_many(run, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    started = time.monotonic()
+    assert predict(run, tmp_path / "in", tmp_path / "out", "--batch-size", 10**6).returncode == 0
+    assert time.monotonic() - started < 10
 
 
 def test_a_full_disk_is_a_sentence_that_names_the_file(run, tmp_path, monkeypatch):

@@ -210,3 +210,10 @@ def test_training_stores_what_its_maps_are_read_by(trained):
     stored = json.loads((trained / "reading_synthetic.json").read_text())
     assert set(stored) == {"last", "best"}
     assert stored["last"]["threshold"] >= 0.1
+
+
+@pytest.mark.parametrize("stored", [{}, 5, {"threshold": "a"}])
+def test_a_damaged_reading_is_named(tmp_path, stored):
+    (tmp_path / "reading.json").write_text(json.dumps({"last": stored}))
+    with pytest.raises(UserError, match=r"reading\.json is damaged: restore or remove it"):
+        read_reading(tmp_path / "reading.json", "last")
