@@ -9,8 +9,8 @@ from pathlib import Path
 LONGEST = 255  # bytes of a name, on common file systems
 DIGEST = 8
 # What a prediction writes for FILE, and the table in its folder.
-ENDINGS = (".healthy.png", ".map.npy", ".overlay.png", ".mask.png")
-VOLUME_ENDINGS = (".healthy.nii.gz", ".map.nii.gz", ".mask.nii.gz")
+ENDINGS = (".healthy.png", ".map.npy", ".score.npy", ".overlay.png", ".mask.png")
+VOLUME_ENDINGS = (".healthy.nii.gz", ".map.nii.gz", ".score.nii.gz", ".mask.nii.gz")
 PREDICTIONS = "predictions.csv"
 
 

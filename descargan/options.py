@@ -113,7 +113,7 @@ class Options:
     )
     threshold: float | None = number(
         None,
-        "size of a difference that counts as found (default: that of the run, from "
+        "value of the score map that counts as found (default: that of the run, from "
         "its validation images)",
         type=positive,
         modes=("test", "predict", "maps"),

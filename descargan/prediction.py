@@ -76,8 +76,9 @@ def predict(options: Options, translator: Translator) -> int:
     """Write maps, pictures, ``predictions.csv`` and ``report.html`` to ``options.results_dir``.
 
     For FILE, at the file's own size: FILE.healthy.png, the pseudo-healthy image; FILE.map.npy, the
-    difference map, float32 (H, W); FILE.overlay.png, the map over the image; FILE.mask.png, white
-    where the score map is over the threshold, if there is one. Of several frames or pages each
+    difference map, float32 (H, W); FILE.score.npy, the score map; FILE.overlay.png, the difference
+    map over the image; FILE.mask.png, white where the score map is over the threshold, if there is
+    one. Of several frames or pages each
     has its own, FILE.frame-001.map.npy and so on; a volume has volumes: see :func:`write_volumes`.
     A file that cannot be read is a row with its error. Returns how many there were. Raises
     UserError where none can be read, and then leaves an earlier prediction as it is, and where an
@@ -247,13 +248,15 @@ def write_volumes(
     """Write the files of a volume, on its grid, NaN on slices that were not taken; gives them.
 
     ``found`` has the results by the names of their slices.
-    FILE.map.nii.gz, the difference map; FILE.healthy.nii.gz, the pseudo-healthy image in [-1, 1];
-    FILE.mask.nii.gz, 1 where the score map is over the threshold, if there is one, and else 0.
+    FILE.map.nii.gz, the difference map; FILE.score.nii.gz, the score map; FILE.healthy.nii.gz, the
+    pseudo-healthy image, in the unit of images in [-1, 1]; FILE.mask.nii.gz, 1 where the score map
+    is over the threshold, if there is one, and else 0.
     """
     make_folder(target.parent)
     results = {slice_number(name): result for name, result in found.items()}
     written = {
         ".map.nii.gz": {n: result.difference for n, result in results.items()},
+        ".score.nii.gz": {n: result.score_map for n, result in results.items()},
         ".healthy.nii.gz": {n: result.healthy for n, result in results.items()},
     }
     if all(result.mask is not None for result in results.values()):
@@ -270,10 +273,9 @@ def write_images(target: Path, image: np.ndarray, result: Result) -> set[Path]:
     All at once, as most of the time goes by until the disk has them.
     """
     make_folder(target.parent)
-    buffer = io.BytesIO()
-    np.save(buffer, result.difference)
     contents = {
-        ".map.npy": buffer.getvalue(),
+        ".map.npy": npy(result.difference),
+        ".score.npy": npy(result.score_map),
         ".healthy.png": png(grey(result.healthy)),
         ".overlay.png": png(overlay(image, result.difference)),
     }
@@ -288,6 +290,12 @@ def write_images(target: Path, image: np.ndarray, result: Result) -> set[Path]:
 def make_folder(folder: Path) -> None:
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -50,8 +50,9 @@ class Result:
     the generator moves tissue, how many pixels (x, y) away each pixel of ``healthy`` was taken from
     (under averaged flips the mean over them), else None.
     ``probability`` of disease and ``score``, the mean of the map as it is read, at the networks'
-    size, are numbers, or arrays (B,). ``mask`` is True where the score map is over the threshold of
-    the run, bool of the size of the input; None where the run has no threshold.
+    size, are numbers, or arrays (B,). ``score_map`` says how much speaks for disease at each pixel,
+    float32 of the size of the input: see :class:`descargan.reading.Reading`. ``mask`` is True where
+    it is over the threshold of the run; None where the run has no threshold.
     ``unlike_training``: whether the input is unlike the images trained on, so that nothing said of
     it means anything; None where the run does not know. ``slice`` names the frame, page or slice of
     the file that it was made of, as in frame-001, page-001 and axial-000; it is empty where the
@@ -63,6 +64,7 @@ class Result:
     probability: float | np.ndarray
     score: float | np.ndarray
     flow: np.ndarray | None
+    score_map: np.ndarray
     mask: np.ndarray | None
     unlike_training: bool | np.ndarray | None
     slice: str = ""
@@ -361,7 +363,7 @@ class Translator:
         columns = [x[:, 0].cpu().numpy() for x in (batch.healthy, batch.difference)]
         columns += [batch.probability.tolist(), batch.score.tolist()]
         columns.append(nothing if batch.flow is None else list(batch.flow.cpu().numpy()))
-        columns.append(nothing)  # masks are those of the input's size
+        columns += [batch.score_map[:, 0].cpu().numpy(), nothing]  # masks are of the input's size
         likeness = self.likeness
         columns.append(nothing if likeness is None else likeness.is_unlike(self.seen(images)))
         columns.append([picture.name for picture in pictures])
@@ -369,21 +371,18 @@ class Translator:
             at_size(Result(*values), *picture.image.shape)
             for *values, picture in zip(*columns, pictures, strict=True)
         ]
-        return self.with_masks(results, batch)
+        return [self.with_mask(result) for result in results]
 
-    def with_masks(self, results: list[Result], batch: Translations) -> list[Result]:
-        """Results with their masks. What is blurred is so at the networks' size, then resized."""
-        if self.reading.threshold is None:
-            return results
-        if self.reading.diffusion or self.first is not None:
-            scores = batch.score_map[:, 0].cpu().numpy()
-            scores = [unfit(x, *r.healthy.shape) for x, r in zip(scores, results, strict=True)]
-        else:
-            scores = [read(result.difference, self.reading.sign) for result in results]
-        return [
-            replace(result, mask=self.reading.mask(score_map))
-            for result, score_map in zip(results, scores, strict=True)
-        ]
+    def with_mask(self, result: Result) -> Result:
+        """A result of the input's size with the mask, and the score map that it is drawn from.
+
+        What is blurred is so at the networks' size, then resized; else the resized difference is
+        read.
+        """
+        score_map = result.score_map
+        if not self.reading.diffusion and self.first is None:
+            score_map = read(result.difference, self.reading.sign)
+        return replace(result, score_map=score_map, mask=self.reading.mask(score_map))
 
     def predict(self, source: str | Path) -> Iterator[tuple[Path, Result]]:
         """The results of an image file, or one by one of all image files below a folder.
@@ -404,12 +403,13 @@ class Translator:
 
 def at_size(result: Result, height: int, width: int) -> Result:
     """A result of the networks' square size at the size of the image it was made of."""
-    healthy, difference = (unfit(x, height, width) for x in (result.healthy, result.difference))
+    maps = {name: getattr(result, name) for name in ("healthy", "difference", "score_map")}
+    maps = {name: unfit(array, height, width) for name, array in maps.items()}
     flow = result.flow
     if flow is not None:
         pixels = (max(height, width) - 1) / 2  # in one unit of [-1, 1]
         flow = np.stack([unfit(component, height, width) for component in flow]) * pixels
-    return replace(result, healthy=healthy, difference=difference, flow=flow)
+    return replace(result, **maps, flow=flow)
 
 
 def check_images(array: np.ndarray) -> np.ndarray:

@@ -118,6 +118,8 @@ def test_the_numbers_are_those_of_the_predict_mode(net, moving, tmp_path):
         stored = np.load(tmp_path / "out" / f"{path.name}.map.npy")
         np.testing.assert_allclose(result.difference, stored, atol=1e-5)
         of_array = net(np.asarray(Image.open(path)))
+        score_map = np.load(tmp_path / "out" / f"{path.name}.score.npy")
+        np.testing.assert_allclose(of_array.score_map, score_map, atol=1e-5)
         np.testing.assert_allclose(of_array.difference, stored, atol=1e-5)
         assert float(rows[path.name]["probability"]) == pytest.approx(
             of_array.probability, abs=1e-5

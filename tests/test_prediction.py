@@ -54,7 +54,10 @@ def test_the_mask_is_what_lies_over_the_threshold_of_the_run(run, tmp_path):
     picture(tmp_path / "in" / "a.png")
     assert predict(run, tmp_path / "in", tmp_path / "out").returncode == 0
     with Image.open(tmp_path / "out" / "a.png.mask.png") as mask:
-        over = np.abs(np.load(tmp_path / "out" / "a.png.map.npy")) > 0.3
+        score_map = np.load(tmp_path / "out" / "a.png.score.npy")
+        difference = np.load(tmp_path / "out" / "a.png.map.npy")
+        np.testing.assert_array_equal(score_map, np.abs(difference))  # of no sign
+        over = score_map > 0.3
         np.testing.assert_array_equal(np.asarray(mask), 255 * over)
 
 
@@ -71,7 +74,7 @@ def test_weights_without_a_threshold_give_maps_without_masks(run, tmp_path):
     result = predict(run, tmp_path / "in", tmp_path / "out")
     assert "no threshold is stored" in result.stderr
     names = {path.name.removeprefix("a.png.") for path in (tmp_path / "out").glob("a.png.*")}
-    assert names == {"map.npy", "healthy.png", "overlay.png"}
+    assert names == {"map.npy", "score.npy", "healthy.png", "overlay.png"}
 
 
 def test_nothing_of_an_earlier_prediction_stays_beside_its_successor(run, tmp_path):
@@ -85,7 +88,7 @@ def test_nothing_of_an_earlier_prediction_stays_beside_its_successor(run, tmp_pa
     (run / "reading_synthetic.json").unlink()
     assert predict(run, tmp_path / "in", out).returncode == 0
     names = {path.name for path in out.rglob("*") if path.is_file()}
-    results = {"a.png.map.npy", "a.png.healthy.png", "a.png.overlay.png"}
+    results = {f"a.png.{k}" for k in ("map.npy", "score.npy", "healthy.png", "overlay.png")}
     assert names == {*results, "predictions.csv", "report.html", kept.name}
 
 

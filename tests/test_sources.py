@@ -128,14 +128,14 @@ def test_predicting_a_volume_writes_volumes_on_its_grid(trained, tmp_path):
     assert {r["file"] for r in found} == {"a.nii.gz"}
     assert 0 < len(taken) < 6
     maps = {}
-    for kind in ("map", "healthy", "mask"):
+    for kind in ("map", "score", "healthy", "mask"):
         image = nibabel.load(tmp_path / "out" / f"a.nii.gz.{kind}.nii.gz")
         np.testing.assert_array_equal(image.affine, AFFINE)
         maps[kind] = image.get_fdata()
         known = np.isfinite(maps[kind]).all(axis=(0, 1))
         assert np.flatnonzero(known).tolist() == taken
         assert np.isnan(maps[kind][..., ~known]).all()
-    over = np.abs(maps["map"][..., taken]) > 0.1
+    over = maps["score"][..., taken] > 0.1
     np.testing.assert_array_equal(maps["mask"][..., taken], over)
     written = {p.name for p in (tmp_path / "out").iterdir()}
     assert written == {*(f"a.nii.gz.{k}.nii.gz" for k in maps), "predictions.csv", "report.html"}
