@@ -6,13 +6,14 @@ as it is, and so is any score from 0 up.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from descargan.errors import FileError, warn
 from descargan.images import fit, is_image, read_image
 from descargan.names import map_names, printable
+from descargan.scanning import without_suffix
 
 PIXELS = 1000  # of each map, that thresholds are taken from
 SHARES = np.geomspace(1e-5, 1, 300)  # of the pixels over a threshold
@@ -30,7 +31,7 @@ def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
     by_key: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if is_image(path):
-            key = without_suffix(path.relative_to(folder).as_posix())
+            key = without_suffix(path.relative_to(folder))
             by_key.setdefault(key, []).append(path)
     found = [
         next((by_key.pop(key) for key in keys if key in by_key), []) for keys in keys_of(names)
@@ -53,21 +54,17 @@ def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
 def keys_of(names: Sequence[str]) -> list[list[str]]:
     """What the map of each image may be called, without its suffix, the surest first."""
     files = [name.rpartition("/")[2] for name in names]
-    whole, stems = Counter(files), Counter(map(without_suffix, files))
+    stems = [without_suffix(PurePath(file)) for file in files]
+    whole, shared = Counter(files), Counter(stems)
     result = []
-    for name, file, of_test in zip(names, files, map_names(names), strict=True):
+    for name, file, stem, of_test in zip(names, files, stems, map_names(names), strict=True):
         paths = [name, "/".join(name.split("/")[-2:])]
-        keys = [without_suffix(path) for path in paths]
-        keys += [without_suffix(file)] if stems[without_suffix(file)] == 1 else []
-        keys.append(without_suffix(of_test))
+        keys = [without_suffix(PurePath(path)) for path in paths]
+        keys += [stem] if shared[stem] == 1 else []
+        keys.append(without_suffix(PurePath(of_test)))
         paths += [file] if whole[file] == 1 else []
         result.append(keys + [f"{path}.map" for path in paths])  # of a prediction
     return result
-
-
-def without_suffix(name: str) -> str:
-    """A path less its suffix; ``.nii.gz`` is one."""
-    return str(Path(name.removesuffix(".gz")).with_suffix(""))
 
 
 def read_map(path: Path, image: Path, size: int) -> np.ndarray:
