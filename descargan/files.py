@@ -19,6 +19,7 @@ from descargan.locks import held
 
 Job, Outcome = TypeVar("Job"), TypeVar("Outcome")
 
+MOST_WORKERS = 61  # processes that Windows can wait for
 MARKERS = {  # files in folders that this program wrote, and what only it writes there
     "preparation.json": b'"left_out"',
     "dataset.json": b'"healthy_counterpart"',
@@ -249,7 +250,7 @@ def map_in_processes(
 
     What is left is dropped at an error. Raises UserError where a process is ended from outside.
     """
-    workers = min(workers or available_cores(), len(jobs))
+    workers = min(workers or available_cores(), len(jobs), MOST_WORKERS)
     if workers <= 1:
         yield from map(work, jobs)
         return

@@ -16,7 +16,7 @@ class Kind(NamedTuple):
 AXES = ("sagittal", "coronal", "axial")
 SCALINGS = ("minmax", "percentile")
 
-PICTURES = ".png, .jpg, .bmp, .tif, .webp, .jp2, .npy, DICOM"
+PICTURES = ".png, .jpg, .bmp, .tif, .webp, .jp2, .npy, DICOM, NIfTI"
 
 KINDS = {
     "Synthetic": Kind(".npy", "warp-set", flip="both", prepared=True),

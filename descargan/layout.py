@@ -125,7 +125,7 @@ def read_patients(root: Path, images: list[Path]) -> list[str]:
 
 
 def find_files(source: Path) -> list[Path]:
-    """A file itself, or the images below a folder, without what earlier predictions left there.
+    """A file itself, or the images below a folder, without masks and results of predictions there.
 
     What is passed over is said. Raises UserError where there is none.
     """
@@ -137,6 +137,9 @@ def find_files(source: Path) -> list[Path]:
         results = [path for path in found if path.name.endswith(endings)]
         found = [path for path in found if not path.name.endswith(endings)]
         passed_over += [(path, "result of a prediction") for path in results]
+    masks = {p for p in found if MASKS in map(str.lower, p.relative_to(source).parts[:-1])}
+    found = [path for path in found if path not in masks]
+    passed_over += [(path, "mask") for path in masks]
     if passed_over:
         reasons = Counter(reason for _, reason in passed_over).most_common()
         warn(f"{source}: passed over " + ", ".join(f"{n} x {reason}" for reason, n in reasons))

@@ -151,6 +151,14 @@ def test_a_folder_that_holds_results_is_predicted_without_them(run, tmp_path):
             assert rows(output).keys() == {"a.png"}
 
 
+def test_the_masks_of_a_data_set_are_no_images_of_it(run, tmp_path):
+    for name in ("healthy/a.png", "tumour/b.png", "masks/b.png"):
+        picture(tmp_path / "in" / name)
+    result = predict(run, tmp_path / "in", tmp_path / "out")
+    assert rows(tmp_path / "out").keys() == {"healthy/a.png", "tumour/b.png"}
+    assert "passed over 1 x mask" in result.stderr
+
+
 def test_files_of_one_name_and_several_types_keep_a_result_each(run, tmp_path):
     for suffix in ("png", "jpg", "bmp"):
         picture(tmp_path / "in" / f"k.{suffix}")
