@@ -14,7 +14,7 @@ from descargan.errors import UserError
 from descargan.files import naming
 from descargan.images import as_stored, fit, read_slices
 from descargan.layout import MASKS
-from descargan.masks import fit_mask, read_mask, read_masks
+from descargan.masks import fit_mask, read_masks, read_pages
 from descargan.outlines import Box, draw_boxes
 from descargan.scaling import common_range, intensity_range, quantise, scale
 from descargan.sources import Span
@@ -171,9 +171,9 @@ def read_outlines(
         found = read_masks(path, source, axis)
         masks = [found.get(name) for name in names] if names != [""] else list(found.values())
     else:
-        masks = [read_mask(path)]
+        masks = read_pages(path)
     if len(masks) != number or any(mask is None for mask in masks):
-        raise UserError(f"{path} has other slices than {item.source}")
+        raise UserError(f"{path} has other slices than {item.source}: it needs one of each")
     for mask, image in zip(masks, images, strict=True):
         if mask.shape != image.shape[-2:]:
             shapes = mask.shape, image.shape[-2:]

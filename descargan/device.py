@@ -15,15 +15,20 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4
 
 
 def choose_device(name: str, amp: bool = False) -> torch.device:
-    """The device for --device, with a warning where it has no use for ``amp``.
+    """The device for --device, or for a name of PyTorch's, with a warning where ``amp`` is no use.
 
-    Raises UserError where CUDA is asked for and missing.
+    Raises UserError where there is none of that name.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda needs a CUDA device, and PyTorch finds none: pass cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is unknown: auto, cpu, cuda and cuda:1 are not") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name} needs a CUDA device, and PyTorch finds none: pass cpu")
+    if name == "cuda":
+        device = torch.device(name, local_rank())
     if amp and not has_half_precision(device):
         warn("--amp would be slower on this processor, which lacks bfloat16: float32 is taken")
     return device

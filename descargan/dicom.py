@@ -33,6 +33,7 @@ WITHOUT_IMAGE = (
     *(STORAGE + c for c in (b"9.", b"11.", b"66", b"67", b"88.", b"104.")),
     *(STORAGE + b"481." + c for c in (b"2\0", b"3", b"4", b"5", b"8", b"9")),
 )
+SEGMENTATION = STORAGE + b"66.4"
 HEAD = 512  # bytes of a file that tell all this
 
 
@@ -59,8 +60,18 @@ def is_dicom(head: bytes) -> bool:
 
 def has_image(head: bytes) -> bool:
     """Whether the class that a DICOM file's ``head`` names is one of images, or not named."""
+    return not class_in(head).startswith(WITHOUT_IMAGE)
+
+
+def is_segmentation(head: bytes) -> bool:
+    """Whether a DICOM file's ``head`` names the class of outlines that are stored as pixels."""
+    return class_in(head).startswith(SEGMENTATION)
+
+
+def class_in(head: bytes) -> bytes:
+    """The class in the ``head`` of a DICOM file, and what follows; empty where it names none."""
     start = head.find(b"\2\0\2\0UI") + 8
-    return start < 8 or not head[start:].startswith(WITHOUT_IMAGE)
+    return b"" if start < 8 else head[start:]
 
 
 def read_identity(path: Path) -> Identity:
@@ -223,11 +234,14 @@ def windowed(image: np.ndarray, header: "Dataset") -> np.ndarray:
 def is_padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     """Where a stored frame (H, W) holds the value that marks pixels outside of the image."""
     first = dataset.get("PixelPaddingValue")
+    last = dataset.get("PixelPaddingRangeLimit")
     if not isinstance(first, int):
         return np.zeros(stored.shape, bool)
-    last = dataset.get("PixelPaddingRangeLimit")
-    # Written as unsigned beside signed pixels, it is the value of the same bits.
-    ends = np.array([first, first if last is None else last]).astype(stored.dtype)
+    ends = np.array([first, first if last is None else last])
+    if stored.dtype.kind in "iu":  # written as unsigned beside signed pixels, a value of these bits
+        most = 2 ** (8 * stored.dtype.itemsize)
+        fits = (ends >= -most // 2) & (ends < most)
+        ends = ends.astype(stored.dtype) if fits.all() else ends
     return (stored >= ends.min()) & (stored <= ends.max())
 
 

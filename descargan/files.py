@@ -228,8 +228,8 @@ def clear_up(place: Path) -> None:
     """
     unfinished = glob.escape(f".{place.name}.unfinished-")
     for old in place.parent.glob(f"{unfinished}????????.old"):
-        old.rename(old.with_suffix(".gone") if place.exists() else place)
-    for ending in ("", ".gone"):
+        old.rename(old.with_suffix(".del") if place.exists() else place)
+    for ending in ("", ".del"):
         for left in place.parent.glob(f"{unfinished}????????{ending}"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -107,7 +107,7 @@ def as_stored(path: Path) -> tuple[tuple[int, int], Callable[[np.ndarray], np.nd
     if is_volume(path):
         raise UserError(f"{path} is a volume, on which boxes cannot be drawn: pass --masks")
     with explained(path):
-        kind = kind_of(path)
+        kind = format_of(path)
         if kind == "array":
             return read_npy(path).shape[-2:], np.asarray
         if kind == "DICOM":
@@ -117,7 +117,7 @@ def as_stored(path: Path) -> tuple[tuple[int, int], Callable[[np.ndarray], np.nd
         return shape, UPRIGHT.get(orientation, np.asarray)
 
 
-def kind_of(path: Path) -> str:
+def format_of(path: Path) -> str:
     """What a file is by its content, else by its suffix: array, volume, DICOM or picture."""
     head, suffix = head_of(path), path.suffix.lower()
     if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
@@ -132,7 +132,7 @@ def named(
     path: Path, single: bool, axis: str, body_share: float
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and array of every picture of a file."""
-    kind = kind_of(path)
+    kind = format_of(path)
     if kind == "array":
         yield "", read_npy(path)
     elif kind == "volume":

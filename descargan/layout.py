@@ -15,7 +15,14 @@ from descargan.files import read_json, read_table
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
 from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
-from descargan.scanning import is_hidden, scan, suffix_of, without_suffix
+from descargan.scanning import (
+    SEGMENTED,
+    is_hidden,
+    scan,
+    suffix_of,
+    why_no_image,
+    without_suffix,
+)
 
 HEALTHY_NAMES = frozenset(
     {"healthy", "healthy control", "healthy controls", "control", "controls"}
@@ -82,7 +89,7 @@ def find_masks(root: Path, split: str, images: list[Path]) -> dict[int, Path]:
             by_name.setdefault(f"{path.parent.name}/{name}", []).append(index)
     masks: dict[int, Path] = {}
     for path in sorted(folders[0].rglob("*")):
-        if not is_image(path):
+        if not is_image(path) and why_no_image(path) != SEGMENTED:
             continue
         found = by_name.get(without_suffix(path.relative_to(folders[0])), [])
         if len(found) != 1 or found[0] in masks:

@@ -1,7 +1,8 @@
 """The files that the cells of tables mean: cells leave folders out, or have ones the disk lacks."""
 
 import os
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from descargan.errors import UserError
@@ -83,8 +84,11 @@ def search(root: Path, missing: list[tuple[list[str], list[str]]]) -> dict[str, 
     """The places of the cells of each table, with its heads to try, by what is on the disk."""
     tries = [[ends_of(cells, head) for head in heads] for cells, heads in missing]
     wanted = {end for table in tries for ends in table for end in ends.values()}
-    names = {end for end in wanted if "/" not in end}
-    files = below_folders(root, wanted - names) | (index_names(root) if names else {})
+    files = below_folders(root, wanted)
+    names = index_names(root) if any("/" not in end for end in wanted) else {}
+    for name in names.keys() & wanted:
+        every = files.get(name, []) + names[name]
+        files[name] = list({os.path.realpath(path): path for path in every}.values())
     places: dict[str, Place] = {}
     for table in tries:
         fitting = (ends for ends in table if not files.keys().isdisjoint(ends.values()))
@@ -108,8 +112,9 @@ def below_folders(root: Path, ends: set[str]) -> dict[str, list[str]]:
     folders: dict[str, list[str]] = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if ends else ():
         if entry.is_dir() and not is_hidden(entry.name):
-            for name in os.listdir(entry):  # noqa: PTH208
-                folders.setdefault(name, []).append(entry.path)
+            with suppress(OSError):  # a folder that cannot be read holds none of them
+                for name in os.listdir(entry):  # noqa: PTH208
+                    folders.setdefault(name, []).append(entry.path)
     files: dict[str, list[str]] = {}
     for end in ends:
         for folder in folders.get(end.partition("/")[0], ()):
@@ -130,6 +135,6 @@ def index_names(root: Path) -> dict[str, list[str]]:
 
 def name_of(place: Place) -> str:
     """The name of the output file of the one path of a place, by what the table calls it."""
-    path = place.paths[0]
-    tail = place.tail.removesuffix(path[len(without_suffix(Path(path))) :])
+    name = os.path.basename(place.paths[0])  # noqa: PTH119
+    tail = place.tail.removesuffix(name.removeprefix(without_suffix(PurePath(name))))
     return "_".join(part for part in tail.split("/") if part)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from descargan.errors import UserError
 from descargan.geometry import padding
-from descargan.images import explained, read_image
+from descargan.images import explained, read_image, read_slices
 from descargan.volumes import is_volume, laid_as, read_volume, slice_name, slices
 
 FEW = 16  # values; a mask of more of them is smoothed or compressed, and not labelled
@@ -15,13 +15,22 @@ EDGE, MOST_BETWEEN = 0.1, 0.05  # smoothing and compression leave few pixels bet
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask file as bool (H, W): 0/1, 0/255, labels 0, 1, 2, ..., colour, or .npy.
+    """A mask file as bool (H, W), see :func:`as_mask`. Raises UserError."""
+    return as_mask(read_image(path)[0], path)
+
+
+def read_pages(path: Path) -> list[np.ndarray]:
+    """The masks of a file of several pictures, as :func:`read_mask` gives that of one."""
+    return [as_mask(one.image[0], path) for one in read_slices(path)]
+
+
+def as_mask(mask: np.ndarray, path: Path) -> np.ndarray:
+    """A picture (H, W) as a mask, bool: 0/1, 0/255, labels 0, 1, 2, ..., luminance of colour.
 
     Not 0 is diseased. Where there are more than FEW values, as after JPEG or smoothing, what is at
     least half of the greatest is. Raises UserError for values below 0, for several without 0, and
-    for a picture in grey.
+    for a picture in grey, which name ``path``.
     """
-    mask = read_image(path)[0]
     values = np.unique(mask)
     if values[0] < 0:
         raise UserError(f"{path} holds values below 0 and is no mask: save 0 and 255")

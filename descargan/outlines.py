@@ -9,10 +9,10 @@ import numpy as np
 
 from descargan.errors import UserError
 from descargan.layout import MASKS
-from descargan.scanning import scan, without_suffix
+from descargan.scanning import SEGMENTED, scan, without_suffix
 
 # What the name of a mask has more than that of the image beside it.
-MARK = r"[ _.-]+(mask|seg|label|annotation|outline)"
+MARK = r"[ _.-]+(mask|seg(mentation)?|label|annotation|outline)s?(?![a-z])"
 
 
 class Box(NamedTuple):
@@ -34,7 +34,8 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --masks")
     files: dict[str, list[str]] = {}
-    for path in scan(folder)[0]:
+    found, passed_over = scan(folder)
+    for path in found + [path for path, reason in passed_over if reason == SEGMENTED]:
         for name in {without_suffix(path.relative_to(folder)), without_suffix(Path(path.name))}:
             files.setdefault(name, []).append(str(path))
     paths = [PurePath(image) for image in images]
@@ -46,10 +47,10 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
         candidates = [without_suffix(path), path.as_posix()]
         candidates += [name, path.name] if names[name] == 1 else []
         known = (files[c + suffix] for c in candidates if c + suffix in files)
-        found = next(known, [None])
-        if len(found) > 1:
-            raise UserError(f"{found[0]} and {found[1]} are both masks of {path}: remove one")
-        result.append(found[0])
+        masks = next(known, [None])
+        if len(masks) > 1:
+            raise UserError(f"{masks[0]} and {masks[1]} are both masks of {path}: remove one")
+        result.append(masks[0])
     if not any(result):
         raise UserError(
             f"no image has a mask in {folder}: {images[0]} would have one named "
@@ -72,7 +73,8 @@ def apart_from_masks(
             raise UserError(f"--masks {folder} holds images too: say --mask-suffix, or move them")
     elif folder is not None and folder.resolve().is_relative_to(root.resolve()):
         inside = folder.resolve().relative_to(root.resolve())
-    mark = re.compile(MARK + (f"|{re.escape(suffix)}" if suffix else ""), re.IGNORECASE)
+    own = "" if not suffix or suffix.isdigit() else f"|{re.escape(suffix)}$"
+    mark = re.compile(MARK + own, re.IGNORECASE)
     names = {(path.parent, without_suffix(Path(path.name))) for path in paths}
 
     def is_mask(path: Path) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from descargan.commands import join
 from descargan.conversion import Item
 from descargan.dicom import identity_of
 from descargan.errors import warn
@@ -17,6 +18,7 @@ GUESSES = (
     r"[^/]*\d[^/]*(?=/)",  # p01 of p01/a.png
     r".*\d[^/]*(?=/)",  # site1/p01 of site1/p01/a.png
 )
+START = r"(?<![^/])"  # of a name: each guess begins there, and is not tried elsewhere in vain
 OTHERWISE = "|[^/]+$"  # the file itself
 MANY, SHARE = 6, 0.1  # patients of several files, and their least share of all files
 
@@ -52,7 +54,7 @@ def warn_of_shared_names(files: list[str]) -> None:
     for guess in GUESSES:
         groups: dict[str, list[str]] = {}
         for file in files:
-            if found := re.search(guess, file):
+            if found := re.search(START + guess, file):
                 groups.setdefault(found.group(), []).append(file)
         several = [group for group in groups.values() if len(group) > 1]
         if len(several) >= MANY and sum(map(len, several)) >= SHARE * len(files):
@@ -60,6 +62,6 @@ def warn_of_shared_names(files: list[str]) -> None:
             first, second = several[0][:2]
             warn(
                 f"each file counts as a patient: if {first} and {second} are of one, pass "
-                f"--patient '{pattern}', else images of one are in training and in test"
+                f"{join(['--patient', pattern])}, else images of one are in training and in test"
             )
             return

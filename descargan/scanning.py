@@ -4,10 +4,12 @@ import os
 from collections import Counter
 from pathlib import Path, PurePath
 
-from descargan.dicom import is_dicom
+from descargan.dicom import is_dicom, is_segmentation
 from descargan.errors import FileError
 from descargan.files import is_marker
 from descargan.images import SUFFIXES, head_of, is_image
+
+SEGMENTED = "DICOM segmentation"  # reason of a file that is passed over, and may be a mask
 
 
 def scan(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
@@ -70,8 +72,9 @@ def kind_of(path: Path) -> str:
 def why_no_image(path: Path) -> str:
     """The reason that a file, which :func:`descargan.images.is_image` denies, is passed over."""
     try:
-        if is_dicom(head_of(path)):
-            return "DICOM without an image, as a report"
+        head = head_of(path)
+        if is_dicom(head):
+            return SEGMENTED if is_segmentation(head) else "DICOM without an image, as a report"
     except OSError:
         return "cannot be read"
     return f"no image type ({suffix_of(path) or 'no suffix'})"

@@ -19,6 +19,7 @@ from descargan.options import (
     RECIPES,
     Options,
     before,
+    checked,
     fast_to_deformation,
     flagged,
     from_json,
@@ -176,7 +177,7 @@ def settle_use(options: Options, typed: Mapping[str, object], run: Run) -> Optio
         run = shipped(run, options.mode)
     if not run.folder.is_dir():
         raise FileError(f"{run.folder} does not exist: train first, or pass another --save-dir")
-    if is_shipped(run.folder) and run.folder.exists() and not run.is_used():
+    if is_shipped(run.folder) and not run.is_used():
         raise UserError(
             f"{run.folder} holds networks that know synthetic ellipses alone, none of "
             f"--dataset {run.dataset}: train on your own images first, into another --save-dir"
@@ -262,6 +263,10 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     kept = {n: saved[n] for n in free_in_training if n in saved}
     if kept.get("device") == "cuda":
         kept["device"] = "auto"
+    try:
+        kept |= checked({"visdom_server": kept.get("visdom_server")})
+    except UserError:  # earlier versions took any
+        del kept["visdom_server"]
     resumed = {"resume": options.resume}
     options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
     if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):

@@ -124,8 +124,8 @@ class Translator:
         run is now that it comes after, if that has moved. Raises UserError where there are none,
         or they are damaged.
         """
-        settings = {"mode": "test", "save_dir": folder, "weights": weights, "device": device}
-        return cls.of(settle(checked({**settings, "dataset": dataset, "after": after})))
+        keywords = {"save_dir": folder, "weights": weights, "dataset": dataset, "after": after}
+        return cls.of(settle({**checked(keywords), "mode": "test", "device": str(device)}))
 
     @classmethod
     def of(cls, options: Options) -> "Translator":

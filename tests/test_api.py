@@ -229,8 +229,8 @@ def test_what_can_be_called_is_listed():
     ("named", "sentence"),
     [
         ({"weights": "Best"}, "weights='Best': choose one of 'last', 'best'"),
-        ({"device": "gpu"}, "device='gpu': choose one of"),
-        ({"device": "cuda:0"}, "device='cuda:0': choose one of"),
+        ({"device": "gpu"}, "device 'gpu' is unknown"),
+        ({"device": "cuda:99"}, "cuda:99 needs a CUDA device"),
         ({"dataset": "synthetic"}, "dataset='synthetic': choose one of 'Synthetic'"),
     ],
 )

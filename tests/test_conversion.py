@@ -76,6 +76,17 @@ def test_an_outline_of_one_picture_is_not_that_of_a_stack(tmp_path, outline):
         read_outlines(item, ["page-001", "page-002"], images, "axial")
 
 
+def test_pages_have_the_masks_of_a_file_of_as_many(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([marked(), marked()[::-1]]))
+    lesions = np.stack([marked(), marked()[::-1]]) > DARK
+    tifffile.imwrite(tmp_path / "mask.tif", lesions.astype(np.uint8), photometric="minisblack")
+    images = [one.image for one in read_slices(tmp_path / "a.tif")]
+    item = Item(str(tmp_path / "a.tif"), "a", "a", DISEASED, None, str(tmp_path / "mask.tif"))
+    masks = read_outlines(item, ["page-001", "page-002"], images, "axial")
+    for image, mask in zip(images, masks, strict=True):
+        np.testing.assert_array_equal(mask, image[0] == BRIGHT)
+
+
 def test_boxes_on_a_volume_are_refused(tmp_path):
     path = tmp_path / "a.nii"
     nibabel.save(nibabel.Nifti1Image(marked(np.float32)[..., None], np.eye(4)), path)

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
-from descargan.dicom import read_identity
+from descargan.dicom import is_padding, read_identity
 from descargan.errors import UserError
 from descargan.images import is_image, read_image, read_slices
 
@@ -179,6 +179,15 @@ def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path, photometric, value):
     assert (image[:20] == image[20:].min()).all()
     sign = -1 if photometric == "MONOCHROME1" else 1
     np.testing.assert_array_equal(image[20:], sign * stored[20:])
+
+
+@pytest.mark.parametrize(("value", "darkest"), [(0, 9), (4095, 0), (65535, 0)])
+def test_padding_of_another_size_than_the_pixels_is_none(value, darkest):
+    stored = np.array([[0, 9], [127, 255]], np.uint8)
+    dataset = pydicom.Dataset()
+    dataset.add_new("PixelPaddingValue", "US", value)
+    assert stored[~is_padding(stored, dataset)].min() == darkest
+    assert is_padding(stored, dataset).sum() == (value == 0)
 
 
 def test_pixels_are_made_square(tmp_path):

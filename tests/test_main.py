@@ -469,6 +469,20 @@ def test_a_resumed_run_keeps_what_may_be_typed_anew_but_not_what_is_of_the_machi
     assert resumed.workers == FIELDS["workers"].default
 
 
+@pytest.mark.parametrize(
+    ("stored", "taken"), [("localhost", "http://localhost"), ("http://a:80/b", "http://localhost")]
+)
+def test_the_address_of_a_dashboard_that_earlier_versions_stored_is_read_or_dropped(
+    trained, tmp_path, stored, taken
+):
+    shutil.copytree(trained, run := tmp_path / "run")
+    path = run / "options_synthetic.json"
+    description = json.loads(path.read_text())
+    description["options"]["visdom_server"] = stored
+    path.write_text(json.dumps(description))
+    assert settle({"save_dir": run, "resume": "on"}).visdom_server == taken
+
+
 def test_other_training_images_are_refused_at_resume(trained, tmp_path):
     sizes = ("--image-size", 64, "--train", 5, "--validate", 2, "--test", 2)
     succeed("create_synthetic_dataset.py", "--output", tmp_path / "set", *sizes)

@@ -1,11 +1,16 @@
 """Outlines: boxes are drawn, and the mask of an image is found by its name."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from descargan.errors import UserError
+from descargan.masks import read_mask
 from descargan.outlines import Box, apart_from_masks, draw_boxes, find_masks
+from descargan.scanning import scan
 
 LESION = np.zeros((20, 30), bool)
 LESION[4:10, 5:17] = True
@@ -75,6 +80,7 @@ def test_a_name_of_numbers_has_no_suffix(tmp_path):
 def test_masks_among_images_are_told_by_folder_and_name(tmp_path, folder, suffix, outlines):
     names = ["a.png", "a-m.png", "b.png", "b_mask.png", "b_Seg_2.nii.gz", "b_gt.png", "b_2.png"]
     names += ["c_mask.png", "segment.png", "mask.png", "sub/x.png", "sub/masks/x.png"]
+    names += ["b_segment1.png", "b_labelled.png", "a-mri.png"]
     paths = [tmp_path / name for name in [*names, "drawn/a.png"]]
     where = None if folder is None else tmp_path / folder
     images, found = apart_from_masks(paths, tmp_path, where, suffix)
@@ -85,3 +91,10 @@ def test_masks_among_images_are_told_by_folder_and_name(tmp_path, folder, suffix
 def test_masks_that_nothing_tells_from_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="say --mask-suffix"):
         apart_from_masks([], tmp_path / "patients", tmp_path, "")
+
+
+def test_a_dicom_segmentation_is_a_mask_and_no_image(tmp_path):
+    shutil.copy(get_testdata_file("liver_1frame.dcm"), tmp_path / "7.dcm")
+    assert scan(tmp_path)[0] == []
+    assert find_masks(["7.png"], tmp_path, "") == [str(tmp_path / "7.dcm")]
+    assert read_mask(tmp_path / "7.dcm").any()

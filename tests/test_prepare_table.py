@@ -245,6 +245,22 @@ def test_files_are_found_wherever_they_lie(tmp_path):
     assert found(tmp_path, "8.png") == 2
 
 
+def test_names_are_found_in_a_folder_that_is_linked(tmp_path):
+    picture(tmp_path / "store" / "1.png", 0)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "link").symlink_to(tmp_path / "store")
+    assert found(tmp_path / "images", "1.png") == ("link/1.png", "1")
+
+
+def test_names_are_whole_where_the_images_lie_in_the_current_folder(tmp_path, monkeypatch):
+    picture(tmp_path / "a" / "00000003_000.png", 0)
+    monkeypatch.chdir(tmp_path)
+    cells = {"a/00000003_000.png": ".", "./a/00000003_000.png": ".", "00000003_000": "a"}
+    for cell, root in cells.items():
+        (place,) = locate(Path(root), [[cell]]).values()
+        assert name_of(place).endswith("00000003_000")
+
+
 def test_a_missing_file_is_never_another_patients(tmp_path):
     """Names repeat from folder to folder, one that is missing in p2 is left in p0 alone."""
     cells = [f"p{p}/{n}.png" for p in range(4) for n in range(5)]
