@@ -334,7 +334,11 @@ def refuse_lost(lost: dict[str, str], number: int, root: Path) -> None:
     if len(lost) <= max(MISSING_NUMBER, MISSING_SHARE * number):
         return
     ambiguous = [cell for cell, reason in lost.items() if reason == SEVERAL_FIT]
-    mend = "is the download complete? Else take their rows out of the table"
+    first = next(iter(lost))
+    mend = (
+        f"is the download complete, and does {first!r} start from there? Else take their rows out "
+        "of the table"
+    )
     if ambiguous:
         mend = (
             f"several files fit {len(ambiguous)} of them, such as {ambiguous[0]!r}: write their "
