@@ -151,7 +151,7 @@ def main() -> None:
     preset = select(arguments)
     root = arguments.images or arguments.table[0].parent
     boxes = find_boxes(arguments, preset)
-    items, left_out = collect(arguments.table, root, preset.selection, boxes)
+    items, left_out = collect(arguments.table, root, preset.selection, boxes, arguments.masks)
     if preset.selection.patient_column is None and preset.selection.patient is None:
         items = code_patients(items)
         names = unique_names(item.name for item in items)

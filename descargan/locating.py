@@ -6,6 +6,8 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from descargan.errors import UserError
+from descargan.files import place_of
+from descargan.layout import MASKS
 from descargan.scanning import is_hidden, scan, without_suffix
 
 
@@ -16,14 +18,15 @@ class Place(NamedTuple):
     tail: str
 
 
-def locate(root: Path, tables: list[list[str]]) -> dict[str, Place]:
+def locate(root: Path, tables: list[list[str]], masks: Path | None = None) -> dict[str, Place]:
     """The place of each cell of some tables: one path, none, or several where the cell is unclear.
 
     A cell is a path below ``root`` or below a folder in it; or a name, with suffix or without, of a
-    file anywhere below ``root``. Of the first folders that all cells of a table share, those that
-    the disk lacks are taken away; where they differ, as after joining tables, only where the next
-    that all of one first folder share is in ``root``. Folders that tell cells apart stay, so that
-    no cell means the file of another. Raises UserError where ``root`` is no folder.
+    file anywhere below ``root``, but in ``masks`` or a folder called so. Of the first folders that
+    all cells of a table share, those that the disk lacks are taken away; where they differ, as
+    after joining tables, only where the next that all of one first folder share is in ``root``.
+    Folders that tell cells apart stay, so that no cell means the file of another. Raises UserError
+    where ``root`` is no folder.
     """
     if not root.is_dir():
         raise UserError(f"{root} is no folder: pass that of the images to --images")
@@ -39,7 +42,9 @@ def locate(root: Path, tables: list[list[str]]) -> dict[str, Place]:
             found, rest = below(root, cells, joined)
             places |= found
             missing.append(rest)
-    return places | search(root, missing)
+    inside = masks is not None and place_of(masks).is_relative_to(place_of(root))
+    apart = place_of(masks).relative_to(place_of(root)) if inside else None
+    return places | search(root, missing, apart)
 
 
 def below(
@@ -80,12 +85,17 @@ def paths_below(root: Path, cells: list[str], head: str) -> dict[str, Place]:
     return places
 
 
-def search(root: Path, missing: list[tuple[list[str], list[str]]]) -> dict[str, Place]:
-    """The places of the cells of each table, with its heads to try, by what is on the disk."""
+def search(
+    root: Path, missing: list[tuple[list[str], list[str]]], masks: Path | None
+) -> dict[str, Place]:
+    """The places of the cells of each table, with its heads to try, by what is on the disk.
+
+    ``masks``: a folder below ``root`` that holds none.
+    """
     tries = [[ends_of(cells, head) for head in heads] for cells, heads in missing]
     wanted = {end for table in tries for ends in table for end in ends.values()}
-    files = below_folders(root, wanted)
-    names = index_names(root) if any("/" not in end for end in wanted) else {}
+    files = below_folders(root, wanted, masks)
+    names = index_names(root, masks) if any("/" not in end for end in wanted) else {}
     for name in names.keys() & wanted:
         every = files.get(name, []) + names[name]
         files[name] = list({os.path.realpath(path): path for path in every}.values())
@@ -107,11 +117,18 @@ def ends_of(cells: list[str], head: str) -> dict[str, str]:
     return ends
 
 
-def below_folders(root: Path, ends: set[str]) -> dict[str, list[str]]:
+def is_of_masks(folder: PurePath, masks: Path | None) -> bool:
+    """Whether a folder, by its path below the root, is one of masks, or lies in one."""
+    named = MASKS in map(str.lower, folder.parts)
+    return named or (masks is not None and folder.is_relative_to(masks))
+
+
+def below_folders(root: Path, ends: set[str], masks: Path | None) -> dict[str, list[str]]:
     """The files that are called so below folders in ``root``; links to folders are followed."""
     folders: dict[str, list[str]] = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if ends else ():
-        if entry.is_dir() and not is_hidden(entry.name):
+        passed_over = is_hidden(entry.name) or is_of_masks(PurePath(entry.name), masks)
+        if entry.is_dir() and not passed_over:
             with suppress(OSError):  # a folder that cannot be read holds none of them
                 for name in os.listdir(entry):  # noqa: PTH208
                     folders.setdefault(name, []).append(entry.path)
@@ -124,10 +141,12 @@ def below_folders(root: Path, ends: set[str]) -> dict[str, list[str]]:
     return files
 
 
-def index_names(root: Path) -> dict[str, list[str]]:
-    """The files anywhere below ``root`` by their names with suffix and without."""
+def index_names(root: Path, masks: Path | None) -> dict[str, list[str]]:
+    """The files anywhere below ``root``, but masks, by their names with suffix and without."""
     files: dict[str, list[str]] = {}
     for path in scan(root)[0]:
+        if is_of_masks(path.relative_to(root).parent, masks):
+            continue
         for name in {path.name, without_suffix(Path(path.name))}:
             files.setdefault(name, []).append(str(path))
     return files

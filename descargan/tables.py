@@ -240,10 +240,12 @@ def collect(
     root: Path,
     selection: Selection,
     boxes: dict[str, tuple[Box, ...]] | None = None,
+    masks: Path | None = None,
 ) -> tuple[list[Item], list[tuple[str, str]]]:
     """The items of both classes, and the rows left out with the reason.
 
-    ``boxes``: of diseased images, by the cell of the image column. Raises UserError where a class
+    ``boxes``: of diseased images, by the cell of the image column; ``masks``: a folder that holds
+    no images. Raises UserError where a class
     has no row, where more than 1 % and more than 10 files are not found, or where a nuisance column
     is scattered.
     """
@@ -251,7 +253,7 @@ def collect(
     for label, rules in ((HEALTHY, selection.healthy), (DISEASED, selection.diseased)):
         if not any(chosen.label == label for chosen in rows.chosen.values()):
             refuse_no_row(tables, CLASS_NAMES[label], rules)
-    places = locate(root, rows.tables)
+    places = locate(root, rows.tables, masks)
     keep_one_row_a_file(rows, places)
     items, names, lost = [], [], {}
     for cell, (label, patient, split, traits) in rows.chosen.items():

@@ -245,6 +245,17 @@ def test_files_are_found_wherever_they_lie(tmp_path):
     assert found(tmp_path, "8.png") == 2
 
 
+def test_a_mask_of_the_name_of_an_image_is_not_meant(tmp_path):
+    for folder in ("images", "masks", "deep/Masks"):
+        picture(tmp_path / folder / "1.png", 0)
+    assert found(tmp_path, "1.png") == ("images/1.png", "1")
+    assert found(tmp_path, "1") == ("images/1.png", "1")
+    picture(tmp_path / "outlines" / "1.png", 0)
+    assert found(tmp_path, "1.png") == 2
+    (place,) = locate(tmp_path, [["1.png"]], tmp_path / "outlines").values()
+    assert place.paths == [str(tmp_path / "images" / "1.png")]
+
+
 def test_names_are_found_in_a_folder_that_is_linked(tmp_path):
     picture(tmp_path / "store" / "1.png", 0)
     (tmp_path / "images").mkdir()
