@@ -5,13 +5,13 @@ classes where there are outlines; folder names in any case.
 """
 
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NoReturn
 
 from descargan import DISEASED, HEALTHY
 from descargan.commands import command
 from descargan.errors import FileError, UserError, warn
-from descargan.files import read_json, read_table
+from descargan.files import place_of, read_json, read_table
 from descargan.images import is_image
 from descargan.kinds import PICTURES, Kind
 from descargan.names import ENDINGS, PREDICTIONS, VOLUME_ENDINGS, printable
@@ -144,7 +144,7 @@ def find_files(source: Path) -> list[Path]:
         results = [path for path in found if path.name.endswith(endings)]
         found = [path for path in found if not path.name.endswith(endings)]
         passed_over += [(path, "result of a prediction") for path in results]
-    masks = {p for p in found if MASKS in map(str.lower, p.relative_to(source).parts[:-1])}
+    masks = {path for path in found if is_of_masks(path.relative_to(source).parent)}
     found = [path for path in found if path not in masks]
     passed_over += [(path, "mask") for path in masks]
     if passed_over:
@@ -155,6 +155,19 @@ def find_files(source: Path) -> list[Path]:
         problem = f"holds no image ({PICTURES})" if source.is_dir() else problem
         raise FileError(f"{source} {problem}: pass a file or a folder to --input")
     return found
+
+
+def masks_inside(root: Path, masks: Path | None) -> PurePath | None:
+    """The path of a folder of masks below ``root``; None where it lies elsewhere, or is that."""
+    if masks is None or place_of(root) not in place_of(masks).parents:
+        return None
+    return place_of(masks).relative_to(place_of(root))
+
+
+def is_of_masks(folder: PurePath, masks: PurePath | None = None) -> bool:
+    """Whether a folder, by its path below a root, is ``masks`` or called so, or lies in one."""
+    named = MASKS in map(str.lower, folder.parts)
+    return named or (masks is not None and folder.is_relative_to(masks))
 
 
 def find_split(root: Path, split: str) -> Path:

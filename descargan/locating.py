@@ -6,8 +6,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from descargan.errors import UserError
-from descargan.files import place_of
-from descargan.layout import MASKS
+from descargan.layout import is_of_masks, masks_inside
 from descargan.scanning import is_hidden, scan, without_suffix
 
 
@@ -42,9 +41,7 @@ def locate(root: Path, tables: list[list[str]], masks: Path | None = None) -> di
             found, rest = below(root, cells, joined)
             places |= found
             missing.append(rest)
-    inside = masks is not None and place_of(masks).is_relative_to(place_of(root))
-    apart = place_of(masks).relative_to(place_of(root)) if inside else None
-    return places | search(root, missing, apart)
+    return places | search(root, missing, masks_inside(root, masks))
 
 
 def below(
@@ -86,7 +83,7 @@ def paths_below(root: Path, cells: list[str], head: str) -> dict[str, Place]:
 
 
 def search(
-    root: Path, missing: list[tuple[list[str], list[str]]], masks: Path | None
+    root: Path, missing: list[tuple[list[str], list[str]]], masks: PurePath | None
 ) -> dict[str, Place]:
     """The places of the cells of each table, with its heads to try, by what is on the disk.
 
@@ -117,13 +114,7 @@ def ends_of(cells: list[str], head: str) -> dict[str, str]:
     return ends
 
 
-def is_of_masks(folder: PurePath, masks: Path | None) -> bool:
-    """Whether a folder, by its path below the root, is one of masks, or lies in one."""
-    named = MASKS in map(str.lower, folder.parts)
-    return named or (masks is not None and folder.is_relative_to(masks))
-
-
-def below_folders(root: Path, ends: set[str], masks: Path | None) -> dict[str, list[str]]:
+def below_folders(root: Path, ends: set[str], masks: PurePath | None) -> dict[str, list[str]]:
     """The files that are called so below folders in ``root``; links to folders are followed."""
     folders: dict[str, list[str]] = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if ends else ():
@@ -141,7 +132,7 @@ def below_folders(root: Path, ends: set[str], masks: Path | None) -> dict[str, l
     return files
 
 
-def index_names(root: Path, masks: Path | None) -> dict[str, list[str]]:
+def index_names(root: Path, masks: PurePath | None) -> dict[str, list[str]]:
     """The files anywhere below ``root``, but masks, by their names with suffix and without."""
     files: dict[str, list[str]] = {}
     for path in scan(root)[0]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from descargan.errors import UserError
-from descargan.layout import MASKS
+from descargan.files import place_of
+from descargan.layout import is_of_masks, masks_inside
 from descargan.scanning import SEGMENTED, scan, without_suffix
 
 # What the name of a mask has more than that of the image beside it.
@@ -39,13 +40,13 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
         for name in {without_suffix(path.relative_to(folder)), without_suffix(Path(path.name))}:
             files.setdefault(name, []).append(str(path))
     paths = [PurePath(image) for image in images]
-    names = Counter(without_suffix(PurePath(path.name)) for path in paths)
+    stems = [without_suffix(PurePath(path.name)) for path in paths]
+    shared = Counter(stems)
     result: list[str | None] = []
-    for path in paths:
-        name = without_suffix(PurePath(path.name))
+    for path, stem in zip(paths, stems, strict=True):
         # The whole name, too, as what looks like a suffix may be none.
         candidates = [without_suffix(path), path.as_posix()]
-        candidates += [name, path.name] if names[name] == 1 else []
+        candidates += [stem, path.name] if shared[stem] == 1 else []
         known = (files[c + suffix] for c in candidates if c + suffix in files)
         masks = next(known, [None])
         if len(masks) > 1:
@@ -54,7 +55,7 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
     if not any(result):
         raise UserError(
             f"no image has a mask in {folder}: {images[0]} would have one named "
-            f"{without_suffix(PurePath(paths[0].name))}{suffix}.png (see --mask-suffix)"
+            f"{stems[0]}{suffix}.png (see --mask-suffix)"
         )
     return result
 
@@ -67,21 +68,15 @@ def apart_from_masks(
     Masks are what lies in ``folder`` or in one called masks, and what has the name of an image
     beside it and ``suffix`` or a MARK more. Raises UserError where nothing tells them apart.
     """
-    inside = None
-    if folder is not None and root.resolve().is_relative_to(folder.resolve()):
-        if not suffix:
-            raise UserError(f"--masks {folder} holds images too: say --mask-suffix, or move them")
-    elif folder is not None and folder.resolve().is_relative_to(root.resolve()):
-        inside = folder.resolve().relative_to(root.resolve())
+    if folder is not None and not suffix and place_of(root).is_relative_to(place_of(folder)):
+        raise UserError(f"--masks {folder} holds images too: say --mask-suffix, or move them")
+    inside = masks_inside(root, folder)
     own = "" if not suffix or suffix.isdigit() else f"|{re.escape(suffix)}$"
     mark = re.compile(MARK + own, re.IGNORECASE)
     names = {(path.parent, without_suffix(Path(path.name))) for path in paths}
 
     def is_mask(path: Path) -> bool:
-        below = path.relative_to(root)
-        if inside is not None and below.is_relative_to(inside):
-            return True
-        if MASKS in map(str.lower, below.parts[:-1]):
+        if is_of_masks(path.relative_to(root).parent, inside):
             return True
         name = without_suffix(Path(path.name))
         return any((path.parent, name[: m.start()]) in names for m in mark.finditer(name))

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 from descargan.dicom import is_dicom, is_segmentation
 from descargan.errors import FileError
-from descargan.files import is_marker
+from descargan.files import MARKERS, is_marker
 from descargan.images import SUFFIXES, head_of, is_image
 
 SEGMENTED = "DICOM segmentation"  # reason of a file that is passed over, and may be a mask
@@ -27,7 +27,8 @@ def scan(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
     images, passed_over = [], []
     for here, folders, files in os.walk(folder, onerror=refuse):
-        if Path(here) != folder and any(is_marker(Path(here, name)) for name in files):
+        marks = (Path(here, name) for name in MARKERS.keys() & files)
+        if Path(here) != folder and any(map(is_marker, marks)):
             passed_over.append((Path(here), "folder written by this program"))
             folders.clear()
             continue

@@ -376,11 +376,12 @@ class Translator:
     def with_mask(self, result: Result) -> Result:
         """A result of the input's size with the mask, and the score map that it is drawn from.
 
-        What is blurred is so at the networks' size, then resized; else the resized difference is
-        read.
+        Its score map is still that of the networks' size: what is blurred is so there, then
+        resized; else the resized difference is read.
         """
-        score_map = result.score_map
-        if not self.reading.diffusion and self.first is None:
+        if self.reading.diffusion or self.first is not None:
+            score_map = unfit(result.score_map, *result.healthy.shape)
+        else:
             score_map = read(result.difference, self.reading.sign)
         return replace(result, score_map=score_map, mask=self.reading.mask(score_map))
 
@@ -402,14 +403,13 @@ class Translator:
 
 
 def at_size(result: Result, height: int, width: int) -> Result:
-    """A result of the networks' square size at the size of the image it was made of."""
-    maps = {name: getattr(result, name) for name in ("healthy", "difference", "score_map")}
-    maps = {name: unfit(array, height, width) for name, array in maps.items()}
+    """A result of the networks' square size, but its score map, at that of its image."""
+    healthy, difference = (unfit(x, height, width) for x in (result.healthy, result.difference))
     flow = result.flow
     if flow is not None:
         pixels = (max(height, width) - 1) / 2  # in one unit of [-1, 1]
         flow = np.stack([unfit(component, height, width) for component in flow]) * pixels
-    return replace(result, **maps, flow=flow)
+    return replace(result, healthy=healthy, difference=difference, flow=flow)
 
 
 def check_images(array: np.ndarray) -> np.ndarray:

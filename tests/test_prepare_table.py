@@ -256,6 +256,14 @@ def test_a_mask_of_the_name_of_an_image_is_not_meant(tmp_path):
     assert place.paths == [str(tmp_path / "images" / "1.png")]
 
 
+def test_names_are_found_where_masks_lie_beside_the_images(tmp_path):
+    picture(tmp_path / "a" / "1.png", 0)
+    picture(tmp_path / "a" / "1_mask.png", 0)
+    for masks in (tmp_path, tmp_path.parent):
+        (place,) = locate(tmp_path, [["1"]], masks).values()
+        assert place.paths == [str(tmp_path / "a" / "1.png")]
+
+
 def test_names_are_found_in_a_folder_that_is_linked(tmp_path):
     picture(tmp_path / "store" / "1.png", 0)
     (tmp_path / "images").mkdir()
