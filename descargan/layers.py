@@ -179,10 +179,13 @@ class Conv(nn.Conv2d):
 
 
 def convolve_few_pixels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolution 3 x 3 with padding 1 as a matrix product: faster on maps of 2 x 2."""
+    """Convolution 3 x 3 with padding 1 as matrix products: faster on maps of 2 x 2."""
     batch, channels, height, width = x.shape
-    patches = F.unfold(x, 3, padding=1).view(batch, channels, 9, height * width)
-    rows = patches.permute(0, 3, 2, 1).reshape(batch * height * width, 9 * channels)
+    pixels = x.flatten(2).transpose(1, 2)
+    # The nine neighbours of each pixel, picked by ones and zeros: faster than F.unfold here.
+    one_each = torch.eye(height * width, dtype=x.dtype, device=x.device)
+    picks = F.unfold(one_each.view(-1, 1, height, width), 3, padding=1).permute(2, 1, 0)
+    rows = (picks.flatten(0, 1) @ pixels).view(batch * height * width, 9 * channels)
     y = F.linear(rows, weight.permute(0, 2, 3, 1).flatten(1), bias)
     return y.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
