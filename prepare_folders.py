@@ -94,11 +94,10 @@ def add_masks(items: list[Item], folder: Path, suffix: str, roots: tuple[Path, P
         i for i, item in enumerate(items) if item.label == DISEASED or relatives[i] not in diseased
     ]
     items = list(items)
-    for i, mask in zip(
-        asked, find_masks([relatives[i] for i in asked], folder, suffix), strict=True
-    ):
-        items[i] = items[i]._replace(outline=mask)
-    without = sum(item.label == DISEASED and item.outline is None for item in items)
+    found = find_masks([relatives[i] for i in asked], folder, suffix)
+    for i, masks in zip(asked, found, strict=True):
+        items[i] = items[i]._replace(masks=masks)
+    without = sum(item.label == DISEASED and not item.is_outlined for item in items)
     if without:
         print(f"{without} diseased images have no mask in {folder}")
     return items

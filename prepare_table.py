@@ -136,8 +136,8 @@ def add_masks(items: list[Item], root: Path, folder: Path, suffix: str) -> list[
     indices = [i for i, item in enumerate(items) if item.label == DISEASED]
     relatives = [Path(os.path.relpath(items[i].source, root)).as_posix() for i in indices]
     items = list(items)
-    for i, mask in zip(indices, find_masks(relatives, folder, suffix), strict=True):
-        items[i] = items[i]._replace(outline=mask)
+    for i, masks in zip(indices, find_masks(relatives, folder, suffix), strict=True):
+        items[i] = items[i]._replace(masks=masks)
     return items
 
 
@@ -159,7 +159,7 @@ def main() -> None:
     if arguments.masks is not None:
         items = add_masks(items, root, arguments.masks, arguments.mask_suffix)
     if boxes or arguments.masks is not None:
-        outlined = [item.outline is not None for item in items if item.label == DISEASED]
+        outlined = [item.is_outlined for item in items if item.label == DISEASED]
         print(f"{sum(outlined)} of {len(outlined)} diseased images are outlined")
     name = f"Images showing {preset.finding.lower()}" if preset.finding else "Diseased"
     about = {key: getattr(arguments, key) for key in RECORDED}

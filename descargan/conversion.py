@@ -29,8 +29,13 @@ class Item(NamedTuple):
     patient: str
     label: int
     split: str | None = None  # None: to be drawn
-    outline: str | tuple[Box, ...] | None = None  # file of the mask, or boxes
+    boxes: tuple[Box, ...] = ()  # around what is diseased
     traits: tuple[str, ...] = ()  # cells of the nuisance columns
+    masks: tuple[str, ...] = ()  # files, of which each outlines a part of what is diseased
+
+    @property
+    def is_outlined(self) -> bool:
+        return bool(self.boxes or self.masks)
 
 
 class Plan(NamedTuple):
@@ -151,28 +156,40 @@ def write_mask(
 def read_outlines(
     item: Item, names: list[str], images: list[np.ndarray], axis: str
 ) -> list[np.ndarray | None]:
-    """The masks of the pictures of an item, bool of their shapes.
+    """The masks of the pictures of an item, bool of their shapes: all that is outlined in each.
 
     Raises UserError where they do not fit, or outline a lesion in a healthy image.
     """
-    source, number = Path(item.source), len(images)
-    if item.outline is None:
-        return [None] * number
-    if not isinstance(item.outline, str):
-        if number > 1:
-            raise UserError(f"{source} holds {number} pictures, and a box is of one: pass --masks")
-        shape, set_upright = as_stored(source)
-        try:
-            return [set_upright(draw_boxes(list(item.outline), *shape))]
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from None
-    path = Path(item.outline)
+    if not item.is_outlined:
+        return [None] * len(images)
+    if item.boxes:
+        return [boxed(item, len(images))]
+    layers = [read_outline(path, item, names, images, axis) for path in map(Path, item.masks)]
+    return [np.logical_or.reduce(parts) for parts in zip(*layers, strict=True)]
+
+
+def boxed(item: Item, number: int) -> np.ndarray:
+    """The boxes of an item, which holds ``number`` pictures, as a mask of it upright."""
+    source = Path(item.source)
+    if number > 1:
+        raise UserError(f"{source} holds {number} pictures, and a box is of one: pass --masks")
+    shape, set_upright = as_stored(source)
+    try:
+        return set_upright(draw_boxes(list(item.boxes), *shape))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def read_outline(
+    path: Path, item: Item, names: list[str], images: list[np.ndarray], axis: str
+) -> list[np.ndarray]:
+    """One file of masks, as :func:`read_outlines` gives all of them."""
     if is_volume(path):
-        found = read_masks(path, source, axis)
+        found = read_masks(path, Path(item.source), axis)
         masks = [found.get(name) for name in names] if names != [""] else list(found.values())
     else:
         masks = read_pages(path)
-    if len(masks) != number or any(mask is None for mask in masks):
+    if len(masks) != len(images) or any(mask is None for mask in masks):
         raise UserError(f"{path} has other slices than {item.source}: it needs one of each")
     for mask, image in zip(masks, images, strict=True):
         if mask.shape != image.shape[-2:]:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from descargan.scanning import SEGMENTED, scan, without_suffix
 
 # What the name of a mask has more than that of the image beside it.
 MARK = r"[ _.-]+(mask|seg(mentation)?|label|annotation|outline)s?(?![a-z])"
+# What the second mask of an image, of its second lesion, has more than the first.
+NUMBER = r"[ _.-]\d{1,3}"
 
 
 class Box(NamedTuple):
@@ -25,12 +28,13 @@ class Box(NamedTuple):
     height: float
 
 
-def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]:
-    """The file below ``folder`` of the mask of each image, or None.
+def find_masks(images: list[str], folder: Path, suffix: str) -> list[tuple[str, ...]]:
+    """The files below ``folder`` of the masks of each image; empty where it has none.
 
     An image is named by its path below its own folder or in its table: s1/7.png has the mask
     s1/7<suffix>.png, or, where only one image and one mask are called so, 7<suffix>.png in any
-    folder; the type may be another. Raises UserError where there is none at all.
+    folder; the type may be another. A suffix with a letter may have numbers after it, one for each
+    lesion: 7_mask.png, 7_mask_1.png. Raises UserError where no image has a mask.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: see --masks")
@@ -39,24 +43,38 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[str | None]
     for path in found + [path for path, reason in passed_over if reason == SEGMENTED]:
         for name in {without_suffix(path.relative_to(folder)), without_suffix(Path(path.name))}:
             files.setdefault(name, []).append(str(path))
+    further = numbered(files, suffix)
     paths = [PurePath(image) for image in images]
     stems = [without_suffix(PurePath(path.name)) for path in paths]
     shared = Counter(stems)
-    result: list[str | None] = []
+    result: list[tuple[str, ...]] = []
     for path, stem in zip(paths, stems, strict=True):
         # The whole name, too, as what looks like a suffix may be none.
         candidates = [without_suffix(path), path.as_posix()]
         candidates += [stem, path.name] if shared[stem] == 1 else []
-        known = (files[c + suffix] for c in candidates if c + suffix in files)
-        masks = next(known, [None])
-        if len(masks) > 1:
-            raise UserError(f"{masks[0]} and {masks[1]} are both masks of {path}: remove one")
-        result.append(masks[0])
+        names = [c + suffix for c in candidates]
+        name = next((name for name in names if name in files or name in further), "")
+        masks = [files[one] for one in (name, *further.get(name, ())) if one in files]
+        for one in masks:
+            if len(one) > 1:
+                raise UserError(f"{one[0]} and {one[1]} are both masks of {path}: remove one")
+        result.append(tuple(one for (one,) in masks))
     if not any(result):
         raise UserError(
             f"no image has a mask in {folder}: {images[0]} would have one named "
             f"{stems[0]}{suffix}.png (see --mask-suffix)"
         )
+    return result
+
+
+def numbered(names: Iterable[str], suffix: str) -> dict[str, list[str]]:
+    """The ``names`` that are one that ends in ``suffix`` and a NUMBER, by that one, in order."""
+    result: dict[str, list[str]] = {}
+    if re.search(r"[^\W\d_]", suffix):
+        pattern = re.compile(f"(.*{re.escape(suffix)}){NUMBER}", re.DOTALL)
+        for name in sorted(names):
+            if match := pattern.fullmatch(name):
+                result.setdefault(match[1], []).append(name)
     return result
 
 
@@ -71,7 +89,7 @@ def apart_from_masks(
     if folder is not None and not suffix and place_of(root).is_relative_to(place_of(folder)):
         raise UserError(f"--masks {folder} holds images too: say --mask-suffix, or move them")
     inside = masks_inside(root, folder)
-    own = "" if not suffix or suffix.isdigit() else f"|{re.escape(suffix)}$"
+    own = "" if not suffix or suffix.isdigit() else f"|{re.escape(suffix)}({NUMBER})?$"
     mark = re.compile(MARK + own, re.IGNORECASE)
     names = {(path.parent, without_suffix(Path(path.name))) for path in paths}
 

@@ -228,7 +228,7 @@ def choose(
     plans, reserves, left_out = [], [], []
     for (split, items), most in zip(by_split.items(), options.most, strict=True):
         if split != "Train":
-            items = sorted(items, key=lambda item: item.outline is None)
+            items = sorted(items, key=lambda item: not item.is_outlined)
         if options.match:
             kept = matched(items, source.traits, options, split != "Train")
             gone = set(range(len(items))) - set(kept)
@@ -255,7 +255,7 @@ def matched(
     items: list[Item], names: tuple[str, ...], options: Options, outlined_first: bool
 ) -> list[int]:
     """Indices of the items that --match keeps."""
-    outlined = {i for i, item in enumerate(items) if item.outline is not None}
+    outlined = {i for i, item in enumerate(items) if item.is_outlined}
     columns = [levels([item.traits[names.index(name)] for item in items]) for name in options.match]
     together = list(zip(*columns, strict=True))
     labels, rng = [item.label for item in items], np.random.default_rng(options.seed)
@@ -271,8 +271,8 @@ def prepare(source: Source, options: Options) -> None:
     if not source.items:
         number = len(source.left_out)
         raise UserError(f"no image is left of {number}: see the options that leave some out")
-    outlines = (item.outline for item in source.items if isinstance(item.outline, str))
-    refuse_sources_in(options.output, [*(item.source for item in source.items), *outlines])
+    read = (file for item in source.items for file in (item.source, *item.masks))
+    refuse_sources_in(options.output, read)
     with built_whole(options.output, PREPARATION, options.overwrite) as root:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out
@@ -318,8 +318,8 @@ def next_commands(options: Options) -> list[str]:
 def in_short(item: Item, problem: str) -> str:
     """What is wrong with a broken file, as it is said of others with the same problem."""
     said = problem.replace(item.source, "the image")
-    if isinstance(item.outline, str):
-        said = said.replace(item.outline, "its mask")
+    for mask in item.masks:
+        said = said.replace(mask, "its mask")
     why, _, mend = said.removeprefix("the image ").partition(": ")
     if why == UNREADABLE:
         why = f"{why}: {mend.partition(' (')[0]}"
@@ -497,7 +497,7 @@ def report(findings: dict) -> None:
 
 def count_masks(done: Done, items: list[Item]) -> dict[str, int]:
     """How many were written in each split; empty where no image has an outline."""
-    if all(item.outline is None for item in items):
+    if not any(item.is_outlined for item in items):
         return {}
     pairs = zip(done.plans, done.outcomes, strict=True)
     counts = Counter(plan.split for plan, outcome in pairs if outcome.mask == "written")

@@ -262,8 +262,8 @@ def collect(
             lost[cell] = SEVERAL_FIT if place.paths else "missing file"
             continue
         names.append(name_of(place))
-        outline = boxes.get(cell) if boxes and label == DISEASED else None
-        items.append(Item(place.paths[0], "", patient, label, split, outline, traits))
+        around = (boxes or {}).get(cell, ()) if label == DISEASED else ()
+        items.append(Item(place.paths[0], "", patient, label, split, around, traits))
     refuse_lost(lost, len(rows.chosen), root)
     for index, name in enumerate(selection.traits):
         refuse_scattered(name, [item.traits[index] for item in items])

@@ -65,15 +65,18 @@ def test_boxes_on_an_array_and_on_a_deep_turned_tiff(tmp_path):
         np.testing.assert_array_equal(mask, image == BRIGHT)
 
 
-@pytest.mark.parametrize("outline", ["picture", "boxes"])
-def test_an_outline_of_one_picture_is_not_that_of_a_stack(tmp_path, outline):
+def test_an_outline_of_one_picture_is_not_that_of_a_stack(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.stack([marked(), marked() + 1]))
     Image.fromarray(marked() > DARK).save(tmp_path / "mask.png")
-    outline = str(tmp_path / "mask.png") if outline == "picture" else (BOX,)
     images = [one.image for one in read_slices(tmp_path / "a.tif")]
-    item = Item(str(tmp_path / "a.tif"), "a", "a", DISEASED, None, outline)
-    with pytest.raises(UserError, match=r"other slices|holds 2 pictures"):
-        read_outlines(item, ["page-001", "page-002"], images, "axial")
+    item = Item(str(tmp_path / "a.tif"), "a", "a", DISEASED)
+    masked = item._replace(masks=(str(tmp_path / "mask.png"),))
+    for outlined, problem in (
+        (masked, "other slices"),
+        (item._replace(boxes=(BOX,)), "2 pictures"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            read_outlines(outlined, ["page-001", "page-002"], images, "axial")
 
 
 def test_pages_have_the_masks_of_a_file_of_as_many(tmp_path):
@@ -81,7 +84,7 @@ def test_pages_have_the_masks_of_a_file_of_as_many(tmp_path):
     lesions = np.stack([marked(), marked()[::-1]]) > DARK
     tifffile.imwrite(tmp_path / "mask.tif", lesions.astype(np.uint8), photometric="minisblack")
     images = [one.image for one in read_slices(tmp_path / "a.tif")]
-    item = Item(str(tmp_path / "a.tif"), "a", "a", DISEASED, None, str(tmp_path / "mask.tif"))
+    item = Item(str(tmp_path / "a.tif"), "a", "a", 1, masks=(str(tmp_path / "mask.tif"),))
     masks = read_outlines(item, ["page-001", "page-002"], images, "axial")
     for image, mask in zip(images, masks, strict=True):
         np.testing.assert_array_equal(mask, image[0] == BRIGHT)

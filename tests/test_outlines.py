@@ -1,6 +1,7 @@
 """Outlines: boxes are drawn, and the mask of an image is found by its name."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,18 +43,34 @@ def test_masks_are_found_by_path_and_by_name(tmp_path):
     masks(tmp_path, "s1/7_mask.png", "s2/7_mask.tif", "deep/er/x_mask.bmp", "other.png")
     found = find_masks(["s1/7.jpg", "s2/7.png", "a/x.png", "y.png"], tmp_path, "_mask")
     wanted = ["s1/7_mask.png", "s2/7_mask.tif", "deep/er/x_mask.bmp"]
-    assert found == [*(str(tmp_path / name) for name in wanted), None]
+    assert found == [*((str(tmp_path / name),) for name in wanted), ()]
+
+
+def test_an_image_has_the_masks_of_all_its_lesions(tmp_path):
+    masks(tmp_path, "b (1)_mask.png", "b (1)_mask_2.png", "b (1)_mask_1.png", "b (10)_mask.png")
+    masks(tmp_path, "c_mask-01.png", "c_mask-02.png", "d_mask.png", "d_masked_1.png")
+    found = find_masks(["b (1).png", "b (10).png", "c.png", "d.png"], tmp_path, "_mask")
+    names = [[Path(one).name for one in each] for each in found]
+    first = ["b (1)_mask.png", "b (1)_mask_1.png", "b (1)_mask_2.png"]
+    assert names == [first, ["b (10)_mask.png"], ["c_mask-01.png", "c_mask-02.png"], ["d_mask.png"]]
+
+
+@pytest.mark.parametrize("suffix", ["", "_1"])
+def test_a_number_is_of_another_image_where_no_word_stands_before_it(tmp_path, suffix):
+    masks(tmp_path, f"7{suffix}.png", f"7{suffix}_1.png")
+    assert find_masks(["7.png"], tmp_path, suffix) == [(str(tmp_path / f"7{suffix}.png"),)]
 
 
 def test_a_name_that_several_images_have_finds_no_mask_in_another_folder(tmp_path):
     masks(tmp_path, "7.png", "8.png")
-    assert find_masks(["s1/7.png", "s2/7.png", "8.png"], tmp_path, "")[:2] == [None, None]
+    assert find_masks(["s1/7.png", "s2/7.png", "8.png"], tmp_path, "")[:2] == [(), ()]
 
 
 def test_two_masks_of_an_image_are_refused(tmp_path):
-    masks(tmp_path, "7.png", "7.tif")
-    with pytest.raises(UserError, match="both masks"):
-        find_masks(["7.png"], tmp_path, "")
+    masks(tmp_path, "7.png", "7.tif", "8_seg.png", "8_seg_1.png", "8_seg_1.tif")
+    for name, suffix in (("7.png", ""), ("8.png", "_seg")):
+        with pytest.raises(UserError, match="both masks"):
+            find_masks([name], tmp_path, suffix)
 
 
 def test_a_folder_without_any_mask_of_these_images_names_what_it_looked_for(tmp_path):
@@ -65,7 +82,7 @@ def test_a_folder_without_any_mask_of_these_images_names_what_it_looked_for(tmp_
 def test_a_name_of_numbers_has_no_suffix(tmp_path):
     masks(tmp_path, "1.2.840.5.png", "1.2.840.6.png")
     found = find_masks(["1.2.840.5", "1.2.840.6"], tmp_path, "")
-    assert found == [str(tmp_path / "1.2.840.5.png"), str(tmp_path / "1.2.840.6.png")]
+    assert found == [(str(tmp_path / "1.2.840.5.png"),), (str(tmp_path / "1.2.840.6.png"),)]
 
 
 @pytest.mark.parametrize(
@@ -74,13 +91,17 @@ def test_a_name_of_numbers_has_no_suffix(tmp_path):
         (None, "", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png"]),
         ("drawn", "", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png", "drawn/a.png"]),
         (".", "-m", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png", "a-m.png"]),
-        ("/elsewhere", "_gt", ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png", "b_gt.png"]),
+        (
+            "/elsewhere",
+            "_gt",
+            ["b_mask.png", "b_Seg_2.nii.gz", "sub/masks/x.png", "b_gt.png", "b_gt_1.png"],
+        ),
     ],
 )
 def test_masks_among_images_are_told_by_folder_and_name(tmp_path, folder, suffix, outlines):
     names = ["a.png", "a-m.png", "b.png", "b_mask.png", "b_Seg_2.nii.gz", "b_gt.png", "b_2.png"]
     names += ["c_mask.png", "segment.png", "mask.png", "sub/x.png", "sub/masks/x.png"]
-    names += ["b_segment1.png", "b_labelled.png", "a-mri.png"]
+    names += ["b_segment1.png", "b_labelled.png", "a-mri.png", "b_gt_1.png", "b_gt1.png"]
     paths = [tmp_path / name for name in [*names, "drawn/a.png"]]
     where = None if folder is None else tmp_path / folder
     images, found = apart_from_masks(paths, tmp_path, where, suffix)
@@ -96,5 +117,5 @@ def test_masks_that_nothing_tells_from_images_are_refused(tmp_path):
 def test_a_dicom_segmentation_is_a_mask_and_no_image(tmp_path):
     shutil.copy(get_testdata_file("liver_1frame.dcm"), tmp_path / "7.dcm")
     assert scan(tmp_path)[0] == []
-    assert find_masks(["7.png"], tmp_path, "") == [str(tmp_path / "7.dcm")]
+    assert find_masks(["7.png"], tmp_path, "") == [(str(tmp_path / "7.dcm"),)]
     assert read_mask(tmp_path / "7.dcm").any()

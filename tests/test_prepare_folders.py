@@ -398,6 +398,16 @@ def test_outlined_images_stay_before_others_where_some_are_left_out(groups, argu
         assert diseased < known["images"][f"{split}/Diseased"]
 
 
+def test_masks_of_several_lesions_of_an_image_become_one(groups):
+    first, second = (slice(2, 8), slice(2, 8)), (slice(10, 18), slice(12, 20))
+    outline(groups / "masks" / "p0_mask.png", first)
+    outline(groups / "masks" / "p0_mask_1.png", second)
+    succeed(groups, "--masks", groups / "masks", "--mask-suffix", "_mask", "--image-size", 24)
+    (mask,) = (groups / "out").rglob("masks/*.png")
+    with Image.open(mask) as opened:
+        assert (np.asarray(opened) > 0).sum() == 6 * 6 + 8 * 8
+
+
 def test_a_mask_of_another_size_leaves_its_image_out(groups):
     for number in range(6):
         outline(groups / "masks" / f"p{number}.png", size=(24, 20) if number == 0 else (20, 24))

@@ -510,7 +510,7 @@ def test_masks_serve_absolute_paths_of_images_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     items = [Item(str(tmp_path / "images/s1/7.png"), "7", "7", 1)]
     (item,) = add_masks(items, Path("images"), Path("masks"), "")
-    assert item.outline == "masks/s1/7.png"
+    assert item.masks == ("masks/s1/7.png",)
 
 
 def test_a_shortcut_is_reported_and_matching_takes_it_away(tmp_path):
