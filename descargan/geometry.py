@@ -14,6 +14,11 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(picture.resize((width, height), Image.BICUBIC))
 
 
+def resize_within(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """:func:`resize` within the range of the image, beyond which it goes beside sharp edges."""
+    return np.clip(resize(image, height, width), image.min(), image.max())
+
+
 def square_shape(shape: tuple[int, int], spacing: tuple[float, float]) -> tuple[int, int]:
     """Rows and columns of an image once its pixels are square, at the finer of its spacings.
 
@@ -29,8 +34,7 @@ def square_shape(shape: tuple[int, int], spacing: tuple[float, float]) -> tuple[
 
 def square_pixels(image: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     """An image (H, W), uint8 or float32, with square pixels, in its range: see square_shape."""
-    resized = resize(image, *square_shape(image.shape, spacing))
-    return np.clip(resized, image.min(), image.max())
+    return resize_within(image, *square_shape(image.shape, spacing))
 
 
 def padding(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from descargan import dicom, pictures
 from descargan.errors import UserError
-from descargan.geometry import padding, resize, square_pixels
+from descargan.geometry import padding, resize, resize_within, square_pixels
 from descargan.pictures import UPRIGHT, is_tiff, read_pages, read_picture
 from descargan.scaling import SMALLEST, intensity_range, scale, without_no_data
 from descargan.volumes import AXES, is_volume, read_volume, slice_name, slices
@@ -246,8 +246,8 @@ def fit(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def unfit(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """What :func:`fit` did, undone: (S, S) to float32 (height, width)."""
+    """What :func:`fit` did, undone: (S, S) to float32 (height, width), in its range."""
     side = max(height, width)
-    resized = resize(np.asarray(image, dtype=np.float32), side, side)
+    resized = resize_within(np.asarray(image, dtype=np.float32), side, side)
     (top, _), (left, _) = padding(height, width)
     return resized[top : top + height, left : left + width]

@@ -81,6 +81,16 @@ def test_fit_and_unfit_give_the_size_and_the_values_back(height, width):
 
 
 @FEW
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_unfit_leaves_the_range_of_a_map_however_sharp_its_edges_are(height, width):
+    image = np.zeros((16, 16), np.float32)
+    image[5:11, 5:11] = 0.7
+    found = unfit(image, height, width)
+    assert found.min() >= 0
+    assert found.max() <= np.float32(0.7)
+
+
+@FEW
 @given(masks, masks)
 def test_dice_is_the_f1_score(a, b):
     expected = f1_score(a.ravel(), b.ravel(), zero_division=1.0)
