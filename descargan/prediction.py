@@ -28,7 +28,7 @@ from descargan.report import Card, Gallery, Said, write_report
 from descargan.scores import Row
 from descargan.sources import Picture, Preprocessing, as_shown, read_pictures, spans_of_series
 from descargan.translator import Result, Translator
-from descargan.volumes import Volume, is_volume, read_volume, slice_number, write_map
+from descargan.volumes import is_volume, on_grid, read_volume, slice_number, write_map
 
 AHEAD = 100  # images that are translated before the last is written, or a batch of them
 NAMED = 5  # files that a sentence names at most
@@ -107,8 +107,7 @@ def predict(options: Options, translator: Translator) -> int:
                     written |= write_images(results / of_slice(name, picture.name), image, result)
                 gallery.add(describe_card(rows[-1], image, result))
             if maps:
-                axis = translator.preprocessing.axis
-                written |= write_volumes(results / name, read_volume(path), axis, maps)
+                written |= write_volumes(results / name, path, translator, maps)
     finally:
         kept = not gallery.number and (results / PREDICTIONS).exists()
         if not kept:
@@ -243,24 +242,26 @@ def of_slice(name: Path, part: str) -> Path:
 
 
 def write_volumes(
-    target: Path, volume: Volume, axis: str, found: Mapping[str, Result]
+    target: Path, source: Path, translator: Translator, found: Mapping[str, Result]
 ) -> set[Path]:
-    """Write the files of a volume, on its grid, NaN on slices that were not taken; gives them.
+    """Write the files of the volume ``source``, on its grid, NaN on slices that were not taken.
 
-    ``found`` has the results by the names of their slices.
+    ``found`` has the results by the names of their slices. Gives the files that were written.
     FILE.map.nii.gz, the difference map; FILE.score.nii.gz, the score map; FILE.healthy.nii.gz, the
     pseudo-healthy image, in the unit of images in [-1, 1]; FILE.mask.nii.gz, 1 where the score map
     is over the threshold, if there is one, and else 0.
     """
     make_folder(target.parent)
+    volume, axis = read_volume(source), translator.preprocessing.axis
     results = {slice_number(name): result for name, result in found.items()}
+    scores = {n: on_grid(result.score_map, volume, axis) for n, result in results.items()}
     written = {
         ".map.nii.gz": {n: result.difference for n, result in results.items()},
-        ".score.nii.gz": {n: result.score_map for n, result in results.items()},
+        ".score.nii.gz": scores,
         ".healthy.nii.gz": {n: result.healthy for n, result in results.items()},
     }
-    if all(result.mask is not None for result in results.values()):
-        written[".mask.nii.gz"] = {n: result.mask for n, result in results.items()}
+    if translator.reading.threshold is not None:  # of the scores as they are written
+        written[".mask.nii.gz"] = {n: translator.reading.mask(s) for n, s in scores.items()}
     paths = [target.parent / result_name(target.name, ending) for ending in written]
     for path, maps in zip(paths, written.values(), strict=True):
         write_map(path, volume, axis, maps)

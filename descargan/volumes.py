@@ -9,7 +9,7 @@ import numpy as np
 
 from descargan.errors import UserError
 from descargan.files import write_atomically
-from descargan.geometry import resize, square_pixels
+from descargan.geometry import resize_within, square_pixels
 from descargan.kinds import AXES
 from descargan.scaling import body, without_no_data
 
@@ -149,12 +149,19 @@ def slice_number(name: str) -> int:
     return int(name.rpartition("-")[2] or 0)
 
 
+def on_grid(image: np.ndarray, volume: Volume, axis: str) -> np.ndarray:
+    """What was made of a slice of square pixels, as float32 of the voxels of the file."""
+    columns, rows = (n for i, n in enumerate(volume.array.shape) if i != AXES.index(axis))
+    return resize_within(np.asarray(image, np.float32), rows, columns)
+
+
 def write_map(path: Path, volume: Volume, axis: str, maps: Mapping[int, np.ndarray]) -> None:
     """Write maps of :func:`slices` as a NIfTI volume, float32, on the grid of the volume's file.
 
-    ``maps``: (H, W) by the number of their slice, of the shape that :func:`slices` gave. Slices
-    that have none are NaN. ``path`` ends with .nii or .nii.gz. Of the header nothing is kept that
-    could say whose volume it is: texts and extensions, in which converters keep that of DICOM.
+    ``maps``: (H, W) by the number of their slice, of the shape that :func:`slices` gave, or
+    :func:`on_grid`. Slices that have none are NaN. ``path`` ends with .nii or .nii.gz. Of the
+    header nothing is kept that could say whose volume it is: texts and extensions, in which
+    converters keep that of DICOM.
     """
     import nibabel
 
@@ -162,8 +169,7 @@ def write_map(path: Path, volume: Volume, axis: str, maps: Mapping[int, np.ndarr
     stack = np.full(np.moveaxis(volume.array, along, 0).shape, np.nan, np.float32)
     for index, number in enumerate(numbers_in_file(volume, along)):
         if number in maps:
-            columns, rows = stack.shape[1:]
-            stack[index] = resize(np.asarray(maps[number], np.float32), rows, columns).T
+            stack[index] = on_grid(maps[number], volume, axis).T
     array = np.moveaxis(stack, 0, along)
     back = nibabel.orientations.ornt_transform(
         nibabel.orientations.axcodes2ornt(SHOWN), nibabel.io_orientation(volume.source.affine)

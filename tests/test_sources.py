@@ -24,14 +24,14 @@ TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 AFFINE = np.array([[-2.0, 0, 0, 9], [0, 2, 0, -7], [0, 0, 2, 5], [0, 0, 0, 1]])
 
 
-def write_volume(path, shape=(20, 24, 6), seed=0):
+def write_volume(path, shape=(20, 24, 6), seed=0, affine=AFFINE):
     """A ball that is half as bright in the upper slices."""
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
     array = 500.0 * (np.linalg.norm(grid, axis=0) < 0.9)
     array[..., shape[2] // 2 :] /= 2
     array += np.random.default_rng(seed).normal(0, 5, shape)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), AFFINE), path)
+    nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), affine), path)
     return path
 
 
@@ -139,6 +139,18 @@ def test_predicting_a_volume_writes_volumes_on_its_grid(trained, tmp_path):
     np.testing.assert_array_equal(maps["mask"][..., taken], over)
     written = {p.name for p in (tmp_path / "out").iterdir()}
     assert written == {*(f"a.nii.gz.{k}.nii.gz" for k in maps), "predictions.csv", "report.html"}
+
+
+def test_a_mask_is_of_0_and_1_on_a_grid_of_voxels_that_are_no_cubes(trained, tmp_path):
+    path = write_volume(tmp_path / "a.nii.gz", affine=np.diag([1.0, 1.0, 3.5, 1.0]))
+    predict(trained, path, tmp_path / "out", "--axis", "coronal", "--threshold", 0.1)
+    mask, score = (
+        nibabel.load(tmp_path / "out" / f"a.nii.gz.{kind}.nii.gz").get_fdata()
+        for kind in ("mask", "score")
+    )
+    assert score.min() >= 0
+    np.testing.assert_array_equal(mask, score > 0.1)
+    assert 0 < mask.mean() < 1
 
 
 def test_the_map_of_a_slice_lies_where_the_slice_is(trained, tmp_path):
