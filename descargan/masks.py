@@ -49,13 +49,16 @@ def read_masks(path: Path, image: Path, axis: str = "axial") -> dict[str, np.nda
     """The masks in a NIfTI volume, not 0 being diseased, by the names of the slices of ``image``.
 
     bool (H, W); where pixels are made square, diseased is what is at least half of it. The two may
-    be stored in different orders; raises UserError where their voxels lie in different places.
+    be stored in different orders; raises UserError where their voxels lie in different places, and
+    where no voxel is without lesion, as where NaN stands for 0.
     """
     with explained(path):
         volume = read_volume(path)
         if is_volume(image):
             volume = laid_as(image, volume)
         diseased = volume._replace(array=(volume.array > 0).astype(np.float32))
+        if diseased.array.all():
+            raise UserError(f"{path} has no voxel of 0 and is no mask: save 0 where no lesion is")
         return {slice_name(axis, n): mask >= 0.5 for n, mask in slices(diseased, axis).items()}
 
 

@@ -241,6 +241,16 @@ def test_a_mask_that_lies_elsewhere_than_its_image_is_refused(tmp_path):
         read_masks(tmp_path / "small.nii", tmp_path / "image.nii")
 
 
+@pytest.mark.parametrize(("background", "lesion"), [(np.nan, 1), (1, 2)])
+def test_a_mask_without_a_voxel_of_0_is_refused(tmp_path, background, lesion):
+    path = write(tmp_path / "image.nii", head())
+    labels = np.full(SHAPE, background, np.float32)
+    labels[2:4, 2:4, 3] = lesion
+    write(tmp_path / "mask.nii", labels)
+    with pytest.raises(UserError, match=r"mask\.nii has no voxel of 0 and is no mask: save 0"):
+        read_masks(tmp_path / "mask.nii", path)
+
+
 def test_a_damaged_mask_is_refused_in_a_sentence(tmp_path):
     path = write(tmp_path / "a.nii.gz", head())
     whole = path.read_bytes()
