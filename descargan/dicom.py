@@ -183,7 +183,7 @@ def presented(stored: np.ndarray, dataset: "Dataset", header: "Dataset") -> np.n
             return np.asarray(Image.fromarray(stored).convert("L"))
         return (stored @ np.array(LUMINANCE)).astype(np.float32)
     image = apply_modality_lut(stored, header)
-    if "VOILUTSequence" in header:
+    if header.get("VOILUTSequence"):
         image = apply_voi(image, header)
     else:
         image = windowed(image, header)

@@ -163,6 +163,13 @@ def test_tables_of_values_of_interest(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm")[0], expected)
 
 
+def test_an_empty_table_leaves_the_window_as_it_is(tmp_path):
+    expected = read_image(FOLDER / "MR_small.dcm")
+    path = changed(tmp_path, VOILUTSequence=[])
+    assert "VOILUTSequence" in pydicom.dcmread(path)
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
 @pytest.mark.parametrize("value", [("SS", -2000), ("US", 63536)])  # of the same bits
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_as_dark_as_the_darkest_pixel(tmp_path, photometric, value):
