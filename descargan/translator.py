@@ -407,7 +407,8 @@ def at_size(result: Result, height: int, width: int) -> Result:
     healthy, difference = (unfit(x, height, width) for x in (result.healthy, result.difference))
     flow = result.flow
     if flow is not None:
-        pixels = (max(height, width) - 1) / 2  # in one unit of [-1, 1]
+        # In one unit of [-1, 1], which spans the centres of the pixels that the networks see.
+        pixels = max(height, width) * (1 - 1 / flow.shape[-1]) / 2
         flow = np.stack([unfit(component, height, width) for component in flow]) * pixels
     return replace(result, healthy=healthy, difference=difference, flow=flow)
 

@@ -18,6 +18,7 @@ from descargan.api import next_command, resume_command
 from descargan.checkpoints import Run, load_weights
 from descargan.distributed import Process
 from descargan.errors import FileError, UserError
+from descargan.images import unfit
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options, checked
 from descargan.settings import settle
@@ -141,9 +142,16 @@ def test_a_flow_says_how_many_pixels_away_the_pseudo_healthy_image_was_taken_fro
     for head in generator.heads:
         torch.nn.init.zeros_(head[-1].weight)
         head[-1].bias.data = torch.tensor([0.4, 0.0])
-    plain = Translator(generator, discriminator)(picture(64, 96))
-    assert np.allclose(plain.flow[0], 0.25 * np.tanh(0.4) * 95 / 2, atol=1e-3)
+    translator = Translator(generator, discriminator)
+    plain = translator(picture(64, 96))
+    # 63 / 2 pixels of the networks, each of which is 96 / 64 of the image's.
+    assert np.allclose(plain.flow[0], 0.25 * np.tanh(0.4) * 63 / 2 * 96 / 64, atol=1e-3)
     assert np.allclose(plain.flow[1], 0)
+    ramp, middle = np.tile(np.arange(512, dtype=np.float32), (512, 1)), slice(100, 400)
+    moved = translator(ramp)
+    seen = unfit(translator.as_input([Picture("", ramp)])[0, 0].numpy(), 512, 512)
+    away = (moved.healthy - seen)[middle, middle].mean() / np.diff(seen[200, middle]).mean()
+    assert moved.flow[0, 200, 200] == pytest.approx(away, rel=3e-3)
     averaged = Translator(generator, discriminator, flips=[[], [3]])(picture(64, 96))
     assert np.allclose(averaged.flow, 0, atol=1e-5)
 
