@@ -26,6 +26,7 @@ from descargan.maps import suits, upsample
 from descargan.models import Discriminator, Generator, build_networks
 from descargan.options import Options, checked
 from descargan.reading import Reading, read_level, reading_of
+from descargan.scaling import NO_DATA, without_no_data
 from descargan.score_maps import read
 from descargan.settings import saved_options, settle
 from descargan.sources import (
@@ -414,7 +415,10 @@ def at_size(result: Result, height: int, width: int) -> Result:
 
 
 def check_images(array: np.ndarray) -> np.ndarray:
-    """An array as images (B, H, W), uint8 or float32. Raises UserError for what is none."""
+    """An array as images (B, H, W), uint8 or float32, as those of a file are read.
+
+    Values beyond +-NO_DATA become the smallest of the others. Raises UserError for what is none.
+    """
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise UserError(f"an array of shape {array.shape} is no image (H, W) and no (B, H, W)")
     if array.ndim == 3 and array.shape[-1] <= 4:
@@ -429,6 +433,10 @@ def check_images(array: np.ndarray) -> np.ndarray:
         images = images if images.dtype == np.uint8 else images.astype(np.float32)
     if not np.isfinite(images).all():
         raise UserError("the image holds NaN or infinity: mend it before it is translated")
+    try:
+        images = np.stack([without_no_data(image) for image in images])
+    except ValueError:
+        raise UserError(f"the image holds no data: all of it is beyond +-{NO_DATA:g}") from None
     if any(image.min() == image.max() for image in images):
         raise UserError("the image is constant: there is nothing in it to translate")
     return images

@@ -128,6 +128,16 @@ def test_the_numbers_are_those_of_the_predict_mode(net, moving, tmp_path):
         assert float(rows[path.name]["anomaly_score"]) == pytest.approx(of_array.score, abs=1e-5)
 
 
+def test_a_mark_of_no_data_in_an_array_is_read_as_in_a_file(net, tmp_path):
+    image = picture(64, 64, np.float32)
+    image[0, 0] = np.finfo(np.float32).min
+    np.save(tmp_path / "a.npy", image)
+    ((_, of_file),) = net.predict(tmp_path / "a.npy")
+    of_array = net(np.stack([image, image]))
+    assert of_array.probability[1] == pytest.approx(of_file.probability, abs=1e-5)
+    np.testing.assert_allclose(of_array.healthy[1], of_file.healthy, atol=1e-4)
+
+
 def test_a_generator_that_moves_nothing_has_no_flow(trained):
     assert descargan.load(trained)(picture(64, 64)).flow is None
 
@@ -166,6 +176,7 @@ def test_a_flow_says_how_many_pixels_away_the_pseudo_healthy_image_was_taken_fro
         (np.full((64, 64), np.nan), "NaN"),
         (np.full((64, 64), 1e300), "infinity"),
         (np.full((64, 64), 7), "constant"),
+        (np.full((64, 64), 1e31), "no data"),
         (np.full((64, 64), "x"), "no real numbers"),
         (np.zeros((64, 64), complex), "no real numbers"),
     ],
