@@ -28,12 +28,15 @@ def intensity_range(images: np.ndarray, scaling: str) -> tuple[float, float]:
     constant image.
     Raises UserError for a scaling of another name.
     """
+    return range_by(every_nth(images), float(images.min()), float(images.max()), scaling)
+
+
+def range_by(few: np.ndarray, least: float, most: float, scaling: str) -> tuple[float, float]:
+    """:func:`intensity_range` of images by ``few`` of their pixels, and the extremes of all."""
     if scaling not in SCALINGS:
         raise UserError(f"scaling {scaling!r} is not known: choose one of {', '.join(SCALINGS)}")
-    least, most = float(images.min()), float(images.max())
     if scaling == "minmax":
         return least, most
-    few = every_nth(images)
     low, high = np.percentile(few[body(few)], PERCENTILES)
     if low == high:
         low, high = np.percentile(few, PERCENTILES)
@@ -59,9 +62,7 @@ def common_range(images: Iterable[np.ndarray], scaling: str) -> tuple[float, flo
         sizes.add(image.shape)
     if len(sizes) != 1:
         return None
-    if scaling == "minmax":
-        return min(extremes), max(extremes)
-    return intensity_range(np.concatenate(few), scaling)
+    return range_by(every_nth(np.concatenate(few)), min(extremes), max(extremes), scaling)
 
 
 def scale(image: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -77,6 +77,14 @@ def test_the_slices_of_a_volume_share_one_range(tmp_path, scaling):
     assert (low + 1) / (high + 1) == pytest.approx(0.5, abs=0.1)
 
 
+def test_the_range_of_large_slices_reaches_to_what_is_between_the_pixels_looked_at():
+    volume = np.random.default_rng(0).uniform(0, 100, (3, 1, 256, 256)).astype(np.float32)
+    volume[1, 0, 101:104, 51] = 110
+    span = intensity_range(volume[:, 0], "percentile")
+    assert span[1] == 110
+    assert common_range(volume, "percentile") == span
+
+
 def test_axis_and_slices_choose_the_pictures_of_a_volume(tmp_path):
     path = write_volume(tmp_path / "a.nii")
     pictures = read_pictures(path, Preprocessing("percentile", "sagittal", 0.5))
