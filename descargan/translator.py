@@ -337,7 +337,10 @@ class Translator:
         The numbers are those that ``main.py --mode predict`` writes. Raises UserError (a
         ValueError) for other shapes, NaN or infinity, and constant images.
         """
-        array = np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)
+        if isinstance(array, Tensor):  # NumPy has no bfloat16
+            array = array.detach().cpu()
+            array = array.float() if array.is_floating_point() else array
+        array = np.asarray(array)
         images = check_images(array)
         results: list[Result] = []
         for start in range(0, len(images), CHUNK):

@@ -128,6 +128,11 @@ def test_the_numbers_are_those_of_the_predict_mode(net, moving, tmp_path):
         assert float(rows[path.name]["anomaly_score"]) == pytest.approx(of_array.score, abs=1e-5)
 
 
+def test_a_tensor_of_bfloat16_is_an_image(net):
+    image = torch.from_numpy(picture(64, 64)).bfloat16()
+    assert net(image).probability == net(image.double()).probability
+
+
 def test_a_mark_of_no_data_in_an_array_is_read_as_in_a_file(net, tmp_path):
     image = picture(64, 64, np.float32)
     image[0, 0] = np.finfo(np.float32).min
