@@ -180,6 +180,8 @@ def head_of(path: Path) -> bytes:
 def checked(array: np.ndarray, path: Path) -> np.ndarray:
     """(H, W) or (C, H, W) of any real type as (C, H, W), uint8 or float32 and finite."""
     array = array[None] if array.ndim == 2 else array
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{path} holds no real numbers: save one value a pixel")
     if array.size == 0 or not np.isfinite(array).all():
         problem = "is empty" if array.size == 0 else "holds NaN or infinity"
         raise UserError(f"{path} {problem}: mend or remove it")

@@ -105,6 +105,13 @@ def test_tiff_of_16_bits_in_colour(tmp_path, planar, channels, alpha):
     np.testing.assert_allclose(read_image(tmp_path / "a.tif")[0], expected, rtol=1e-6)
 
 
+def test_complex_numbers_are_refused(tmp_path):
+    array = (pattern(dtype=np.dtype("f4")) + 5j).astype(np.complex64)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    with pytest.raises(UserError, match=r"a\.tif holds no real numbers"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4"])
 def test_tiff_compressed_by_lzw(tmp_path, dtype):
     array = pattern(dtype=np.dtype(dtype))
