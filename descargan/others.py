@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from descargan.errors import FileError, warn
-from descargan.images import fit, is_image, read_image
+from descargan.geometry import padding, resize
+from descargan.images import format_of, is_image, read_image
 from descargan.names import map_names, printable
 from descargan.scanning import without_suffix
 
@@ -68,23 +69,29 @@ def keys_of(names: Sequence[str]) -> list[list[str]]:
 
 
 def read_map(path: Path, image: Path, size: int) -> np.ndarray:
-    """The map of an image as float32 (size, size); values of 8 bits become 0 to 1.
+    """The map of an image as float32 (size, size); the 8 bits of a picture become 0 to 1.
 
-    A map of the size of the image's file is padded and resized as that is. Raises UserError for
-    other sizes, and where it cannot be read or holds NaN.
+    A map of the size of the image's file is padded by 0, which speaks for nothing, and resized as
+    that is. Raises UserError for other sizes, for two maps in one file, and where it cannot be read
+    or holds NaN.
     """
-    stored = read_image(path)[:1]
-    values = stored.astype(np.float32) * (1 / 255 if stored.dtype == np.uint8 else 1)
-    if values.shape[1:] == (size, size):
-        return values[0]
+    stored = read_image(path)
+    if len(stored) > 1:
+        raise FileError(
+            f"{path} holds {len(stored)} maps: save one, that of the disease, as (H, W)"
+        )
+    eight_bits = stored.dtype == np.uint8 and format_of(path) != "array"
+    values = stored[0].astype(np.float32) * (1 / 255 if eight_bits else 1)
+    if values.shape == (size, size):
+        return values
     wanted = read_image(image).shape[1:]
-    if values.shape[1:] != wanted:
-        given, asked = (f"{h} x {w}" for h, w in (values.shape[1:], wanted))
+    if values.shape != wanted:
+        given, asked = (f"{h} x {w}" for h, w in (values.shape, wanted))
         raise FileError(
             f"{path} is {given} pixels, its image {asked} and --image-size {size}: "
             "a map has the size of either"
         )
-    return fit(values, size)[0]
+    return resize(np.pad(values, padding(*wanted)), size, size)
 
 
 def choose_thresholds(scores: Iterable[np.ndarray]) -> np.ndarray:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from descargan import metrics
 from descargan.data import ImageDataset
+from descargan.errors import UserError
+from descargan.others import read_map
 from descargan.reading import Reading
 from descargan.scores import Thresholds, plain_finding
 from descargan.testing import show
@@ -112,6 +114,28 @@ def test_a_map_of_its_images_size_is_resized_as_the_image(tmp_path):
     found = score(tmp_path / "set", tmp_path / "maps", tmp_path / "results")
     assert found["metrics"]["pixel_auroc"]["value"] > 0.999
     assert found["metrics"]["dice_best"]["value"] > 0.99
+
+
+def test_beside_a_signed_map_nothing_is_found(tmp_path):
+    """What makes a map of no square one is no change, however far below 0 the map falls."""
+    write(tmp_path / "a.png", RNG.integers(0, 256, (64, 32)))
+    write(tmp_path / "map.npy", -SPOT[:, :32].astype(np.float32))
+    read = read_map(tmp_path / "map.npy", tmp_path / "a.png", 64)
+    assert np.array_equal(read, np.pad(-SPOT[:, :32].astype(float), ((0, 0), (16, 16))))
+
+
+def test_the_8_bits_of_an_array_are_in_its_own_unit(tmp_path):
+    for name in ("map.npy", "map.png"):
+        write(tmp_path / name, np.uint8(SPOT))
+    array, picture = (read_map(tmp_path / f"map{x}", tmp_path, 64) for x in (".npy", ".png"))
+    assert (array.max(), picture.max()) == (1, pytest.approx(1 / 255))
+
+
+def test_two_maps_in_one_file_are_refused(tmp_path):
+    """As those of a network with an output for each class: nothing says which is of disease."""
+    write(tmp_path / "map.npy", np.stack([1 - SPOT, SPOT]).astype(np.float32))
+    with pytest.raises(UserError, match="holds 2 maps"):
+        read_map(tmp_path / "map.npy", tmp_path, 64)
 
 
 @pytest.mark.parametrize("place", ["difference_maps", "difference_maps/mine", "."])
