@@ -248,11 +248,11 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     """The options of a run that goes on. What its file lacks was not there: the default then.
 
     A run that was told to train on CUDA goes on where there is none, too.
-    Where the run has chosen the deformation recipe, a typed value of the fast recipe that has given
-    way to it is that recipe's, not the user's: see ``choice.with_recipe``.
+    Where the run has chosen the deformation recipe, and its fast one is typed again, a typed value
+    of that which has given way is the recipe's, not the user's: see ``choice.with_recipe``.
     """
     saved = saved_options(run)
-    if run.choice.exists():
+    if run.choice.exists() and typed.get("recipe") == "fast":
         gave_way = fast_to_deformation()
         typed = {n: v for n, v in typed.items() if (v, saved.get(n)) != gave_way.get(n)}
     if unknown := sorted(saved.keys() - FIELDS.keys()):

@@ -190,6 +190,18 @@ def test_the_same_command_goes_on_with_what_was_chosen(short, synthetic, tmp_pat
     assert_refused(program(*again, "--critic-class", 2.0), "--critic-class")
 
 
+def test_epochs_typed_of_a_chosen_run_count_though_they_are_those_of_the_fast_recipe(
+    short, synthetic, tmp_path, monkeypatch
+):
+    reach(monkeypatch, {"layer": 0.2, "fine-deformation": 0.6})
+    succeed(*arguments(tmp_path, synthetic), "--epochs", 1)
+    resumed = {"resume": "on", "save_dir": tmp_path, "epochs": RECIPES["fast"]["epochs"]}
+    path = Run(tmp_path, "Synthetic").options
+    path.write_text(path.read_text().replace('"epochs": 1,', '"epochs": 11,'))
+    assert settle(resumed).epochs == 15
+    assert settle({**resumed, "recipe": "fast"}).epochs == 11  # as of the same command
+
+
 def test_a_chosen_run_refuses_a_default_that_it_was_not_trained_with(
     short, synthetic, tmp_path, monkeypatch
 ):
