@@ -33,6 +33,20 @@ def read_rows(results: Path, files: Sequence[str]) -> list[Row]:
     return [rows[printable(file)] for file in files]
 
 
+def warn_of_images(results: Path, image_size: int, fingerprint: str) -> None:
+    """Warn of a test of other files of the same names, as of another data set.
+
+    ``fingerprint``: of those that are tested. Of another size :func:`warn_of_reading` speaks.
+    """
+    said = read_json(results / "metrics.json")
+    differs = said.get("dataset_fingerprint", fingerprint) != fingerprint
+    if differs and said.get("image_size", image_size) == image_size:
+        warn(
+            f"{printable(results)} is a test of other files of the same names, as of another data "
+            "set: where they show other images, the differences mean nothing"
+        )
+
+
 def warn_of_reading(results: Path, readings: Sequence[Reading], image_size: int) -> None:
     """Warn of a test that read its difference maps otherwise, which alone changes pixel scores.
 

@@ -33,7 +33,7 @@ from descargan.files import in_place_of, naming, without_nan, write_atomically, 
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
-from descargan.pairs import differences, read_rows, warn_of_reading
+from descargan.pairs import differences, read_rows, warn_of_images, warn_of_reading
 from descargan.pipeline import ahead
 from descargan.reading import Reading
 from descargan.report import Card, Gallery, Measured, Said, write_report
@@ -95,6 +95,7 @@ def test(options: Options, translator: Translator | None) -> Results:
     typed = options.threshold is not None
     thresholds = Thresholds(None, reading, first and first.reading, typed)
     if options.against is not None:
+        warn_of_images(options.against, dataset.image_size, dataset.fingerprint())
         warn_of_reading(options.against, thresholds.readings, dataset.image_size)
     validation = None
     if translator is not None and dataset.has_truth:

@@ -187,6 +187,16 @@ def test_two_methods_are_compared_by_pairs(outlined, tmp_path):
     assert {"dice_best", "auroc_anomaly"} <= found["differences"].keys()
 
 
+def test_a_test_of_other_images_of_the_same_names_is_not_compared_in_silence(outlined, tmp_path):
+    shutil.copytree(outlined, tmp_path / "set")
+    write(tmp_path / "set" / "test" / "healthy" / "a.png", BEST)
+    score(tmp_path / "set", maps_of(tmp_path / "maps"), tmp_path / "a")
+    for data, warned in ((outlined, True), (tmp_path / "set", False)):
+        more = ["--results-dir", tmp_path / "b", "--against", tmp_path / "a"]
+        said = succeed(*arguments(data, tmp_path / "maps", *more)).stderr
+        assert ("a is a test of other files of the same names" in said) == warned
+
+
 @pytest.mark.parametrize(
     ("cover", "warning"),
     [
