@@ -271,9 +271,14 @@ class Options:
     beta1: float = number(0.5, "of Adam (default: 0.5)", type=fraction)
     beta2: float = number(0.999, "of Adam (default: 0.999)", type=fraction)
     clip_norm: float = number(
-        10.0, "largest norm of the gradient of each network (default: 10)", type=positive
+        10.0,
+        "largest norm of the gradient of each network, of compact ones of the generator "
+        "(default: 10)",
+        type=positive,
     )
-    critic_steps: int = whole(5, "steps of the critic for one of the generator (default: 5)")
+    critic_steps: int = whole(
+        5, "steps of the critic for one of the generator (default: 5; compact networks take one)"
+    )
     critic_alone: int | None = whole(
         None,
         "iterations at the beginning without the generator (default: 300 for compact networks, "

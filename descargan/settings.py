@@ -145,6 +145,12 @@ def refuse_unused(typed: Mapping[str, object], options: Options) -> None:
                     f"--{name.replace('_', '-')} is for the paper's networks and does nothing with "
                     "compact ones: leave it out"
                 )
+        # Of two kinds of change that are tried the second has the paper's networks.
+        if typed.get("critic_steps", 1) != 1 and options.translation != "auto":
+            raise UserError(
+                "--critic-steps is for the paper's networks: compact ones take a step of the "
+                "generator after each of the critic, so leave it out"
+            )
     if "scaling" in typed and options.mode == "train" and KINDS[options.dataset].prepared:
         raise UserError(
             f"--scaling does nothing with --dataset {options.dataset}, whose images are in "

@@ -542,6 +542,13 @@ def test_compact_networks_take_no_option_that_does_nothing_with_them(synthetic, 
     assert_refused(result, option[0], "paper's networks", "does nothing")
 
 
+def test_compact_networks_take_one_step_of_the_critic(synthetic, tmp_path):
+    common = ["--dataset-path", synthetic, "--save-dir", tmp_path / "run", "--visdom", "off"]
+    layer = ["--recipe", "fast", "--translation", "layer", *common]
+    result = program("main.py", *layer, "--critic-steps", 5)
+    assert_refused(result, "--critic-steps is for the paper's networks")
+
+
 def test_one_list_of_options_may_say_of_every_mode_that_there_is_no_dashboard(trained):
     common = {"save_dir": trained, "visdom": "off"}
     assert settle({"mode": "predict", "input": trained, **common}).visdom == "off"
