@@ -14,6 +14,7 @@ from descargan.kinds import KINDS
 from descargan.layout import has_class, read_preparation
 from descargan.maps import MAP_KINDS, suits
 from descargan.options import (
+    BY_NETWORKS,
     FIELDS,
     MODES,
     RECIPES,
@@ -274,18 +275,22 @@ def settle_resumed(options: Options, typed: Mapping[str, object], run: Run) -> O
     except UserError:  # earlier versions took any
         del kept["visdom_server"]
     resumed = {"resume": options.resume}
-    options = Options(**{**resumed, **fixed, "dataset": run.dataset, **kept, **typed})
+    options = Options(**{**resumed, **kept, **typed, **fixed, "dataset": run.dataset})
     if options.decay != "none" and options.epochs != kept.get("epochs", options.epochs):
         warn(f"the learning rate now falls over {options.epochs} epochs, not {kept['epochs']}")
-    for name, value in fixed.items():
-        if typed.get(name) == "auto":  # as it was chosen
-            options = replace(options, **{name: value})
-        elif name in typed and typed[name] != value:
+    for name in (n for n in fixed if n in typed):
+        had = taken(fixed[name], name, options.networks)
+        if typed[name] not in (had, "auto"):  # auto: as it was chosen
             raise UserError(
-                f"--{name.replace('_', '-')} is {value} in the run that --resume goes on with: "
+                f"--{name.replace('_', '-')} is {had} in the run that --resume goes on with: "
                 "leave it out, or train into another --save-dir"
             )
     return options
+
+
+def taken(value: object, name: str, networks: str) -> object:
+    """What a value of an option stands for; None for that which the networks take."""
+    return BY_NETWORKS[networks].get(name, "not set") if value is None else value
 
 
 def shipped(run: Run, mode: str) -> Run:

@@ -18,6 +18,7 @@ from PIL import Image
 import create_synthetic_dataset
 from descargan import __version__, api, data, metrics, reading, scores, training
 from descargan.checkpoints import write_file
+from descargan.errors import UserError
 from descargan.locks import held
 from descargan.options import FIELDS, RECIPES
 from descargan.settings import settle
@@ -444,6 +445,16 @@ def test_an_existing_run_is_never_overwritten(trained, synthetic):
     arguments = ["--dataset-path", synthetic, "--save-dir", trained]
     assert_refused(program(*TRAIN, *arguments), "--resume", "--save-dir")
     assert {p: p.read_bytes() for p in trained.iterdir() if p.is_file()} == before
+
+
+def test_a_resumed_run_may_be_told_what_its_networks_take_by_themselves(trained):
+    resumed = {"resume": "on", "save_dir": trained}
+    settled = settle({**resumed, "batches": "shuffled", "critic_alone": 0})
+    assert settled.critic_alone is None  # so that a choice goes on as it began
+    with pytest.raises(UserError, match="--batches is shuffled in the run"):
+        settle({**resumed, "batches": "balanced"})
+    with pytest.raises(UserError, match="--healthy-class is not set in the run"):
+        settle({**resumed, "healthy_class": "healthy"})
 
 
 def test_a_resumed_run_keeps_its_options(trained, synthetic):
