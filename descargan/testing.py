@@ -180,6 +180,11 @@ def look_at(method: Method, dataset: ImageDataset, results: Path, thresholds: Th
             seen.gallery.add(describe_card(row, finding, mask, dataset.has_truth))
             if index in shown:
                 seen.examples[index] = finding
+    if lost := sorted(dataset.masks.keys() - seen.curves.keys()):
+        warn(
+            f"{len(lost)} masks show nothing at --image-size {dataset.image_size}, the first "
+            f"{printable(dataset.masks[lost[0]])}: the pixels of their images are not scored"
+        )
     return seen
 
 

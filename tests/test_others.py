@@ -171,6 +171,19 @@ def test_what_is_wrong_with_maps_is_one_sentence(outlined, tmp_path, mend, menti
     assert_refused(result, mention)
 
 
+def test_a_mask_too_small_to_be_seen_is_said(outlined, tmp_path):
+    """Images of small lesions are the hard ones: without them scores are higher."""
+    shutil.copytree(outlined, tmp_path / "set")
+    write(tmp_path / "set" / "test" / "sick" / "e.png", RNG.integers(0, 256, (640, 640)))
+    small = np.zeros((640, 640))
+    small[100:104, 100:104] = 255
+    write(tmp_path / "set" / "test" / "masks" / "e.png", small)
+    more = ["--results-dir", tmp_path / "results"]
+    result = succeed(*arguments(tmp_path / "set", maps_of(tmp_path / "maps"), *more))
+    assert "1 masks show nothing at --image-size 64, the first " in result.stderr
+    assert "e.png: the pixels of their images are not scored" in result.stderr
+
+
 def test_nan_in_a_map_is_refused(outlined, tmp_path):
     maps_of(tmp_path / "maps", np.where(SPOT, np.nan, BEST), ".npy")
     assert_refused(program(*arguments(outlined, tmp_path / "maps")), "e.npy holds NaN")
