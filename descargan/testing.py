@@ -298,12 +298,12 @@ def show(
     examples: list[Finding], title: str, thresholds: Thresholds, dataset: ImageDataset
 ) -> Figure:
     """Rows of images and maps: with the ground truth where there is one, else over the image."""
-    classes, image, truth, healthy, difference, probability, score, _ = (
+    _, image, truth, healthy, difference, probability, score, _ = (
         np.stack(x) for x in zip(*examples, strict=True)
     )
     names = [
-        CLASS_NAMES[c] + ("" if np.isnan(p) else f"\nP(disease) = {p:.2f}")
-        for c, p in zip(classes, probability, strict=True)
+        class_of(x, dataset.has_truth) + ("" if np.isnan(p) else f"\nP(disease) = {p:.2f}")
+        for x, p in zip(examples, probability, strict=True)
     ]
     limit = thresholds.reading.threshold
     translated = not np.isnan(healthy).all()
@@ -322,6 +322,17 @@ def show(
     return example_figure(columns, title, names)
 
 
+def class_of(finding: Finding, has_truth: bool) -> str:
+    """The class of an image in words, and of a diseased one whether its pixels are unknown."""
+    unknown = has_truth and not is_outlined(finding)
+    return CLASS_NAMES[finding.label] + (", not outlined" if unknown else "")
+
+
+def is_outlined(finding: Finding) -> bool:
+    """Whether the ground truth is known; healthy images have nothing to outline."""
+    return finding.label == HEALTHY or bool(finding.truth.any())
+
+
 def describe_card(row: Row, finding: Finding, mask: np.ndarray | None, has_truth: bool) -> Card:
     """An image of the report."""
     panels = {"image": grey(finding.image)}
@@ -330,9 +341,9 @@ def describe_card(row: Row, finding: Finding, mask: np.ndarray | None, has_truth
     panels["map"] = overlay(finding.image, finding.difference)
     if mask is not None:
         panels["mask"] = mask_picture(mask)
-    if has_truth:
+    if has_truth and is_outlined(finding):
         panels["ground truth"] = overlay(np.full_like(finding.image, -1), finding.truth)
-    said = CLASS_NAMES[finding.label]
+    said = class_of(finding, has_truth)
     if "probability" in row:
         said += f", P(disease) {finding.probability:.2f}"
     right = row.get("predicted", finding.label) == finding.label

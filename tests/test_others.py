@@ -16,7 +16,7 @@ from descargan.errors import UserError
 from descargan.others import read_map
 from descargan.reading import Reading
 from descargan.scores import Thresholds, plain_finding
-from descargan.testing import show
+from descargan.testing import describe_card, show
 
 SPOT = np.zeros((64, 64), bool)
 SPOT[40:52, 10:24] = True
@@ -291,6 +291,21 @@ def test_the_examples_show_what_there_is(outlined, healthy):
     translated = [] if np.isnan(healthy).all() else ["pseudo-healthy"]
     shown = ["image", *translated, "difference map", "score > 0.50", "diseased pixels"]
     assert titles == shown
+
+
+def test_a_diseased_image_without_an_outline_is_not_shown_as_free_of_disease(outlined):
+    dataset = ImageDataset("Folder", outlined, "test", 64)
+    found = [
+        plain_finding(label, BEST, truth.astype(np.float32), BEST, BEST, np.nan)
+        for label, truth in ((1, SPOT), (1, 0 * SPOT), (0, 0 * SPOT))
+    ]
+    figure = show(found, "", Thresholds(None, Reading(None)), dataset)
+    labels = ["diseased", "diseased, not outlined", "healthy"]
+    assert [text.get_text() for text in figure.axes[0].texts][-3:] == labels
+    row = {"file": "a.png", "anomaly_score": 0.5}
+    cards = [describe_card(row, finding, None, has_truth=True) for finding in found]
+    assert [card.said for card in cards] == labels
+    assert ["ground truth" in card.panels for card in cards] == [True, False, True]
 
 
 @pytest.mark.parametrize("option", [["--save-dir", "x"], ["--weights", "best"], ["--amp"]])
