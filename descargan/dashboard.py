@@ -380,13 +380,18 @@ def environment(folder: Path, dataset: str) -> str:
 
 @contextmanager
 def connected(options: Options, process: Process) -> Iterator[Dashboard]:
-    """The dashboard of a run for as long as the block runs; the first process alone has one."""
+    """The dashboard of a run for as long as the block runs; the first process alone has one.
+
+    Maps of another method belong to no run: theirs is that of their results.
+    """
+    folder = options.save_dir if options.maps is None else options.results_dir
     dashboard = connect(
         options.visdom if process.is_first else "off",
         options.visdom_server,
         options.visdom_port,
-        environment(options.save_dir, options.dataset),
-        options.save_dir / "dashboard",
+        environment(folder, options.dataset),
+        folder / "dashboard",
+        of_run=options.maps is None,
     )
     try:
         yield dashboard
@@ -394,12 +399,14 @@ def connected(options: Options, process: Process) -> Iterator[Dashboard]:
         dashboard.close()
 
 
-def connect(mode: str, address: str, number: int, env: str, folder: Path) -> Dashboard:
+def connect(
+    mode: str, address: str, number: int, env: str, folder: Path, of_run: bool = True
+) -> Dashboard:
     """A dashboard on the server at ``address``, or on one started here where none answers.
 
     ``mode``: 'off' shows nothing; 'auto' goes on without a server, with a warning, where none can
     be had; 'on' raises UserError then. A server started here keeps its environments in ``folder``,
-    which lies in that of the run.
+    which lies in that of the run, or, not ``of_run``, where there is nothing to replay.
     """
     if mode == "off":
         return Dashboard()
@@ -413,7 +420,7 @@ def connect(mode: str, address: str, number: int, env: str, folder: Path) -> Das
     print(f"dashboard: {dashboard.url}")
     saved = folder.parent  # of the run; where it holds weights alone, nothing can be replayed
     weights_alone = any(saved.glob("netG_*.pt")) and not any(saved.glob("metrics_*.jsonl"))
-    if dashboard.server and not weights_alone:
+    if dashboard.server and of_run and not weights_alone:
         again = command("-m", "descargan.dashboard", "--replay", saved)
         print(f"  it ends with this program; to see it again: {again}")
     return dashboard

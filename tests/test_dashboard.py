@@ -18,6 +18,7 @@ import requests
 from conftest import ROOT, TINY, assert_refused, free_port, program, start, succeed
 from visdom import Visdom
 
+import descargan.dashboard
 from descargan.dashboard import (
     CURVES,
     MAX_POINTS,
@@ -31,7 +32,9 @@ from descargan.dashboard import (
     plot_of,
     read_examples,
 )
+from descargan.distributed import Process
 from descargan.errors import UserError
+from descargan.options import Options
 from descargan.visdom_server import answers, start_server, stop_server
 
 
@@ -269,6 +272,23 @@ def test_a_command_that_would_not_work_is_not_printed(tmp_path, monkeypatch, cap
     (tmp_path / "metrics_chexpert.jsonl").touch()
     connect("on", "http://localhost", 1, "env", tmp_path / "dashboard")
     assert "--replay" in capsys.readouterr().out
+
+
+def test_maps_of_another_method_are_no_run_to_replay(tmp_path, monkeypatch, capsys):
+    """Their dashboard is that of their results, not of networks that they do not use."""
+    asked = []
+
+    def opened(*arguments):
+        asked.append(arguments)
+        return Dashboard(server=object())
+
+    monkeypatch.setattr("descargan.dashboard.open_dashboard", opened)
+    monkeypatch.setattr(Dashboard, "close", lambda _: None)
+    results = tmp_path / "results"
+    options = Options(visdom="on", maps=tmp_path / "maps", results_dir=results)
+    with descargan.dashboard.connected(options, Process()):
+        assert "--replay" not in capsys.readouterr().out
+    assert asked[0][2:4] == (environment(results, "Synthetic"), results / "dashboard")
 
 
 def test_off_needs_nothing():
