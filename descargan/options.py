@@ -49,7 +49,7 @@ def option(
     return field(default=default, metadata={"help": help, "modes": modes, **flags, **settings})
 
 
-number = partial(option, metavar="X")
+number = partial(option, metavar="X", type=weight)
 whole = partial(option, metavar="N", type=count)
 folder = partial(option, metavar="DIR", type=path)
 
@@ -286,32 +286,20 @@ class Options:
         type=count_or_none,
     )
     noise: float = number(
-        0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)", type=weight
+        0.05, "noise from U[0, NOISE) added to real images and fakes (default: 0.05)"
     )
-    critic_adversarial: float = number(
-        20.0, "weight in the critic's loss (default: 20)", type=weight
-    )
-    critic_penalty: float = number(
-        10.0, "weight of the gradient penalty (default: 10)", type=weight
-    )
+    critic_adversarial: float = number(20.0, "weight in the critic's loss (default: 20)")
+    critic_penalty: float = number(10.0, "weight of the gradient penalty (default: 10)")
     critic_class: float = number(
-        5.0, "weight of the classification loss of real images (default: 5)", type=weight
+        5.0, "weight of the classification loss of real images (default: 5)"
     )
-    generator_adversarial: float = number(
-        1.0, "weight in the generator's loss (default: 1)", type=weight
-    )
-    generator_identity: float = number(
-        50.0, "weight of the identity loss (default: 50)", type=weight
-    )
+    generator_adversarial: float = number(1.0, "weight in the generator's loss (default: 1)")
+    generator_identity: float = number(50.0, "weight of the identity loss (default: 50)")
     generator_reconstruction: float = number(
-        50.0, "weight of the reconstruction loss (default: 50)", type=weight
+        50.0, "weight of the reconstruction loss (default: 50)"
     )
-    generator_class: float = number(
-        1.0, "weight of the classification loss of fakes (default: 1)", type=weight
-    )
-    generator_change: float = number(
-        0.0, "weight of the change into the other class (default: 0)", type=weight
-    )
+    generator_class: float = number(1.0, "weight of the classification loss of fakes (default: 1)")
+    generator_change: float = number(0.0, "weight of the change into the other class (default: 0)")
     decay: str = option(
         "none",
         "of the learning rate over the run: to 0 at its end, or none (default: none)",

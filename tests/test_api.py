@@ -20,7 +20,7 @@ from descargan.distributed import Process
 from descargan.errors import FileError, UserError
 from descargan.images import unfit
 from descargan.models import Discriminator, Generator, build_networks
-from descargan.options import Options, checked
+from descargan.options import Options, checked, number
 from descargan.settings import settle
 from descargan.sources import Picture
 from descargan.translator import Translator
@@ -382,3 +382,7 @@ def test_a_mask_of_a_blurred_score_map_is_that_of_the_networks_size(synthetic):
     np.testing.assert_array_equal(net(image).mask, over)
     wide = net(image.repeat(2, axis=1)).mask
     assert wide.shape == (64, 128)
+
+
+def test_a_weight_of_one_line_is_read_as_a_number():
+    assert number(0.0, "weight of another term").metadata["type"]("3") == 3.0
