@@ -97,7 +97,7 @@ def main() -> None:
     folders = ("Healthy control", f"Images showing {arguments.finding.lower()}")
     about = {name: getattr(arguments, name) for name in ("finding", "view", "projection")}
     about |= {"source": str(root), "uncertain": arguments.uncertain}
-    prepare(Source(items, folders, left_out, selection.traits, about), options)
+    prepare(Source(items, folders, left_out, selection.traits, about, "Chexpert"), options)
 
 
 if __name__ == "__main__":

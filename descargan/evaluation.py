@@ -173,8 +173,9 @@ def translate_examples(
         "reconstruction": back,
         "difference map": batch.difference,
     }
-    if truth.any():
-        columns["ground truth"] = truth
+    if truth.any():  # NaN where the pixels of a diseased image are not known
+        known = (classes == HEALTHY) | truth.flatten(1).any(dim=1)
+        columns["ground truth"] = torch.where(known.view(-1, 1, 1, 1), truth, torch.nan)
     return {name: arrays(column) for name, column in columns.items()}
 
 

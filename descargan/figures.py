@@ -27,7 +27,8 @@ def example_figure(
 ) -> Figure:
     """One row per image, one column per entry of ``columns`` (name: (B, H, W) array).
 
-    Masks are black and white, maps coloured with a bar, images grey from -1 to 1.
+    Masks are black and white, maps coloured with a bar, images grey from -1 to 1. A ground truth
+    of NaN is not known.
     """
     number = len(next(iter(columns.values())))
     figure, axes, bar = picture_grid(number, len(columns), labels=bool(rows), title=bool(title))
@@ -42,6 +43,8 @@ def example_figure(
                 vmax=MAP_LIMIT,
                 extent=(x, x + 1 - GAP, y + 1 - GAP, y),
             )
+            if np.isnan(image).all():
+                axes.text(x + 0.5, y + 0.5, "not outlined", fontsize=9, ha="center", va="center")
             axes.add_patch(Rectangle((x, y), 1 - GAP, 1 - GAP, fill=False, linewidth=0.8))
     for y, label in enumerate(rows or ()):
         axes.text(-0.06, y + 0.5, label, fontsize=9, rotation=90, ha="right", va="center")

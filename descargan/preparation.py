@@ -53,6 +53,7 @@ class Source:
     left_out: list[tuple[str, str]] = field(default_factory=list)  # source and reason
     traits: tuple[str, ...] = ()  # names of the items' traits
     arguments: dict = field(default_factory=dict)  # for preparation.json
+    kind: str = "Folder"  # the --dataset of main.py that they are for
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,7 @@ def prepare(source: Source, options: Options) -> None:
             "images": dict(Counter(f"{plan.split}/{plan.folder}" for plan in done.plans)),
             "masks": count_masks(done, source.items),
             "left_out": {reason: number for reason, number in reasons.most_common() if number},
+            "patients_in_both_classes": count_in_both(done.plans),
             "shortcuts": find_shortcuts(done.plans, source.traits, options.seed),
         }
         chosen = {name: getattr(options, name) for name in RECORDED}
@@ -297,16 +299,16 @@ def prepare(source: Source, options: Options) -> None:
     for text in doubts(done.plans, done.outcomes, findings["masks"]):
         warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
-    print("\n".join(next_commands(options)))
+    print("\n".join(next_commands(options, source.kind)))
 
 
-def next_commands(options: Options) -> list[str]:
+def next_commands(options: Options, kind: str) -> list[str]:
     """What can be done with what was prepared: networks learn from its images made small.
 
     Of the size of the images, where networks take that, they are used then.
     """
     folder, save_dir = options.output, Path("runs", options.output.resolve().name)
-    words = "main.py", "--dataset", "Folder", "--dataset-path", folder, "--save-dir", save_dir
+    words = "main.py", "--dataset", kind, "--dataset-path", folder, "--save-dir", save_dir
     size, small = options.image_size, ("--image-size", SIZE_MULTIPLE)
     said = [f"to train on it: {command(*words, '--recipe', 'fast', *small)}"]
     if size > SIZE_MULTIPLE and size % SIZE_MULTIPLE == 0:
@@ -487,6 +489,8 @@ def report(findings: dict) -> None:
         print(f"{number:>12} {reason}")
     for split, number in findings["masks"].items():
         print(f"{number:>8} masks of diseased images in {split}")
+    if findings["patients_in_both_classes"]:
+        print(f"{findings['patients_in_both_classes']:>8} patients have images in both classes")
     if findings["shortcuts"]:
         print(
             "Nuisance columns alone tell the classes apart with an AUROC of (0.5 or less: chance):"
@@ -502,6 +506,12 @@ def count_masks(done: Done, items: list[Item]) -> dict[str, int]:
     pairs = zip(done.plans, done.outcomes, strict=True)
     counts = Counter(plan.split for plan, outcome in pairs if outcome.mask == "written")
     return {split: counts[split] for split in SPLITS}
+
+
+def count_in_both(plans: list[Plan]) -> int:
+    """How many patients have healthy and diseased images; two people may be taken for one."""
+    people = ({p.item.patient for p in plans if p.item.label == c} for c in (HEALTHY, DISEASED))
+    return len(set.intersection(*people))
 
 
 def doubts(plans: list[Plan], outcomes: list[Outcome], masks: dict[str, int]) -> list[str]:

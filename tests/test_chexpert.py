@@ -89,7 +89,13 @@ def prepared(chexpert, tmp_path_factory):
     output = tmp_path_factory.mktemp("prepared") / "chexpert"
     result = prepare(chexpert, output)
     assert result.returncode == 0, result.stderr
+    (output.parent / "printed.txt").write_text(result.stdout)
     return output
+
+
+def test_the_commands_that_come_next_are_for_chexpert(prepared):
+    printed = (prepared.parent / "printed.txt").read_text()
+    assert f"main.py --dataset Chexpert --dataset-path {prepared} " in printed
 
 
 def read_csv(path):

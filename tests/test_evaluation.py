@@ -7,7 +7,7 @@ from PIL import Image
 
 from descargan import DISEASED, HEALTHY, compact, evaluation, metrics, reading
 from descargan.data import ImageDataset
-from descargan.evaluation import reading_of_disease, validate
+from descargan.evaluation import reading_of_disease, translate_examples, validate
 from descargan.models import Discriminator, Generator
 from descargan.reading import Reading
 from descargan.translations import Translations
@@ -27,6 +27,18 @@ def outlined(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
     return ImageDataset("Folder", tmp_path, "validate", 64)
+
+
+def test_the_pixels_of_a_diseased_image_without_outline_are_not_shown_as_known(outlined):
+    outlined.masks[2].unlink()
+    dataset = ImageDataset("Folder", outlined.root, "validate", 64)
+    networks = Generator(base_filters=2), Discriminator(base_filters=2, image_size=64)
+    columns = translate_examples(Translator(*networks), dataset.__getitems__([0, 2, 3]))
+    healthy, unknown, known = columns["ground truth"]
+    assert np.isnan(unknown).all()
+    assert not healthy.any()
+    np.testing.assert_array_equal(np.unique(known), (0, 1))
+    assert known.sum() == 25 * 20
 
 
 def test_pixels_are_scored_by_outlines_and_no_difference_is_compared_with_one(outlined):

@@ -42,14 +42,15 @@ def test_an_old_run_goes_on_with_the_losses_it_would_have_had(resumed):
                 assert record[name] == pytest.approx(value, rel=rel, abs=5e-4), name
 
 
-@pytest.mark.parametrize(("network", "rel"), [("G", 5e-2), ("D", 2e-2)])
-def test_an_old_run_goes_on_to_the_weights_it_would_have_had(resumed, network, rel):
+@pytest.mark.parametrize("network", ["G", "D"])
+def test_an_old_run_goes_on_to_the_weights_it_would_have_had(resumed, network):
     weights = torch.load(resumed / f"net{network}_synthetic.pt", weights_only=True)
     for name, norm in EXPECTED["norms"][network].items():
         beside = weights[name.replace("bias", "weight")]
         if network == "G" and name.endswith("bias") and beside.dim() == 4:
             continue  # before a batch norm: its gradient is rounding alone, which Adam makes a step
-        assert weights[name].double().norm().item() == pytest.approx(norm, rel=rel, abs=1e-6), name
+        # Two threads for one change biases by 4 %, an Adam that begins anew by 24 %.
+        assert weights[name].double().norm().item() == pytest.approx(norm, rel=0.05, abs=1e-6), name
 
 
 def test_an_old_run_is_tested_to_the_metrics_it_had(synthetic, tmp_path):

@@ -185,7 +185,9 @@ def test_file_names_of_both_classes_count_as_one_patient_and_this_is_said(groups
     for number in range(4):
         for i, name in enumerate(CLASSES):
             picture(groups / name / f"{number}.png", 10 * number + i + 200)
-    assert "4 file names are in both" in succeed(groups).stdout
+    printed = succeed(groups).stdout
+    assert "4 file names are in both" in printed
+    assert "       4 patients have images in both classes\n" in printed
     splits = {}
     for row in manifest(groups):
         splits.setdefault(row["patient"], set()).add(row["split"])
