@@ -177,8 +177,7 @@ def find_split(root: Path, split: str) -> Path:
             f"{root} is no folder: pass the data set's to --dataset-path; "
             f"{command('prepare_folders.py', '--help')} says how to make one of your images"
         )
-    names = {"validate": ("validate", "validation", "valid", "val")}.get(split, (split,))
-    found = [p for p in subfolders(root) if p.name.lower() in names]
+    found = folders_of(root, split)
     if len(found) != 1:
         problem = "has no folder" if not found else "has several folders for"
         words = "--healthy", "DIR", "--diseased", "DIR", "--output", "DIR"
@@ -188,6 +187,11 @@ def find_split(root: Path, split: str) -> Path:
             f"folders of images '{making}' makes them"
         )
     return found[0]
+
+
+def folders_of(root: Path, split: str) -> list[Path]:
+    names = {"validate": ("validate", "validation", "valid", "val")}.get(split, (split,))
+    return [path for path in subfolders(root) if path.name.lower() in names]
 
 
 def class_folders(folder: Path, healthy_class: str | None) -> tuple[Path, Path]:

@@ -90,7 +90,10 @@ def add_options(parser: Parser) -> None:
     add("--axis", choices=AXES, default="axial", help="slices of volumes (default: axial)")
     text = "take slices that hold this share of the body in the largest one (default: 0, all)"
     add("--slices", type=fraction, default=0.0, metavar="SHARE", help=text)
-    text = "shares of the patients in train, validate and test (default: 0.8 0.1 0.1)"
+    text = (
+        "shares of the patients in train, validate and test, 0 for a split that is not wanted "
+        "(default: 0.8 0.1 0.1)"
+    )
     add("--shares", type=weight, nargs=3, default=(0.8, 0.1, 0.1), metavar="X", help=text)
     text = "most files of each class in {} (default: all)"
     for split in SPLITS:
@@ -105,8 +108,8 @@ def add_options(parser: Parser) -> None:
 
 def chosen_options(arguments: argparse.Namespace) -> Options:
     """The options of :func:`add_options`, and --match where the script has it."""
-    if not all(arguments.shares):
-        raise UserError("--shares must all be greater than 0: each split needs patients")
+    if not any(arguments.shares):
+        raise UserError("--shares are all 0: some split needs patients")
     names = ("output", "image_size", "format", "scaling", "axis", "slices", "balanced")
     names += ("seed", "workers", "overwrite")
     return Options(
@@ -188,19 +191,20 @@ def unique_names(names: Iterable[str]) -> list[str]:
 def divide(source: Source, options: Options) -> dict[str, list[Item]]:
     """The items of each split in random order; all of one patient are in the same.
 
-    Splits that the source gives stay; one that it never names is taken from its training split.
+    Splits that the source gives stay; one that it never names is taken from its training split,
+    by its share.
     """
     items = source.items
     given = {item.split for item in items} - {None}
     split_of = given_splits(items) if given else {}
-    missing = [split for split in SPLITS if split not in given]
-    if missing:
+    drawn = [split for split in SPLITS if split == "Train" or split not in given]
+    wanted = {split: x for split, x in zip(SPLITS, options.shares, strict=True) if x}
+    shares = {split: x for split, x in wanted.items() if split in drawn}
+    if shares and len(given) < len(SPLITS):
         pool = [item for item in items if item.split in (None, "Train")]
-        shares = dict(zip(SPLITS, options.shares, strict=True))
-        shares = {s: shares[s] for s in SPLITS if s in missing or s == "Train"}
         groups = group_by_patient([i.patient for i in pool], [i.label for i in pool])
         split_of |= stratified_split(groups, shares, options.seed, source.folders)
-    result: dict[str, list[Item]] = {split: [] for split in SPLITS}
+    result = {s: [] for s in SPLITS if s in wanted or s in split_of.values()}
     for index in np.random.default_rng((options.seed, 1)).permutation(len(items)):
         result[split_of[items[index].patient]].append(items[index])
     return result
@@ -227,7 +231,8 @@ def choose(
     where a class of a split is empty.
     """
     plans, reserves, left_out = [], [], []
-    for (split, items), most in zip(by_split.items(), options.most, strict=True):
+    numbers = dict(zip(SPLITS, options.most, strict=True))
+    for split, items in by_split.items():
         if split != "Train":
             items = sorted(items, key=lambda item: not item.is_outlined)
         if options.match:
@@ -243,7 +248,7 @@ def choose(
                 if options.match:
                     mend = f"--match {' '.join(options.match)} leaves none that fits"
                 raise UserError(f"no image for {split}/{folder} is left: {mend}")
-        limit = len(items) if most is None else most
+        limit = len(items) if numbers[split] is None else numbers[split]
         if options.balanced:
             limit = min(limit, *map(len, groups))
         for group, folder in zip(groups, source.folders, strict=True):
@@ -299,16 +304,22 @@ def prepare(source: Source, options: Options) -> None:
     for text in doubts(done.plans, done.outcomes, findings["masks"]):
         warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
-    print("\n".join(next_commands(options, source.kind)))
+    splits = {plan.split for plan in done.plans}
+    print("\n".join(next_commands(options, source.kind, splits)))
 
 
-def next_commands(options: Options, kind: str) -> list[str]:
-    """What can be done with what was prepared: networks learn from its images made small.
+def next_commands(options: Options, kind: str, splits: set[str]) -> list[str]:
+    """What can be done with the ``splits`` that were prepared: networks learn from small images.
 
-    Of the size of the images, where networks take that, they are used then.
+    Of the size of the images, where networks take that, they are used then. What is for a test
+    alone is that of another run, whose results stay.
     """
-    folder, save_dir = options.output, Path("runs", options.output.resolve().name)
-    words = "main.py", "--dataset", kind, "--dataset-path", folder, "--save-dir", save_dir
+    folder, name = options.output, options.output.resolve().name
+    words = "main.py", "--dataset", kind, "--dataset-path", folder, "--save-dir"
+    if splits == {"Test"}:
+        test = command(*words, "RUN", "--mode", "test", "--results-dir", Path("results", name))
+        return [f"to test a run on it: {test}"]
+    words = *words, Path("runs", name)
     size, small = options.image_size, ("--image-size", SIZE_MULTIPLE)
     said = [f"to train on it: {command(*words, '--recipe', 'fast', *small)}"]
     if size > SIZE_MULTIPLE and size % SIZE_MULTIPLE == 0:
@@ -368,7 +379,8 @@ def write_sound(source: Source, root: Path, options: Options) -> Done:
         problems = broken | twins
         refuse_broken(problems, len(plans))
         sound = [i for i, name in enumerate(sources) if name not in problems]
-        if len({(plans[i].split, plans[i].folder) for i in sound}) == 2 * len(SPLITS):
+        places = [(plan.split, plan.folder) for plan in plans]
+        if {places[i] for i in sound} == set(places):
             break
         for folder in root.iterdir():
             shutil.rmtree(folder)
@@ -505,7 +517,8 @@ def count_masks(done: Done, items: list[Item]) -> dict[str, int]:
         return {}
     pairs = zip(done.plans, done.outcomes, strict=True)
     counts = Counter(plan.split for plan, outcome in pairs if outcome.mask == "written")
-    return {split: counts[split] for split in SPLITS}
+    present = {plan.split for plan in done.plans}
+    return {split: counts[split] for split in SPLITS if split in present}
 
 
 def count_in_both(plans: list[Plan]) -> int:
@@ -525,11 +538,12 @@ def doubts(plans: list[Plan], outcomes: list[Outcome], masks: dict[str, int]) ->
     patients = Counter(f"{split}/{folder}" for split, folder, _ in people if split != "Train")
     least = [f"{name} {number}" for name, number in sorted(patients.items()) if number < FEWEST]
     if least:
+        mend = "; --shares 0.6 0.2 0.2 takes more from training"
         texts.append(
             f"fewer than {FEWEST} patients, too few to judge by what is found in them: "
-            f"{', '.join(least)}; --shares 0.6 0.2 0.2 takes more from training"
+            f"{', '.join(least)}{mend if any(plan.split == 'Train' for plan in plans) else ''}"
         )
-    if masks and masks["Test"] < FEW:
+    if masks.get("Test", FEW) < FEW:
         texts.append(
             f"{masks['Test']} test images are outlined, fewer than {FEW}, so what is measured of "
             "pixels there varies"

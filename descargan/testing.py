@@ -30,6 +30,7 @@ from descargan.figures import (
     save_figure,
 )
 from descargan.files import in_place_of, naming, without_nan, write_atomically, write_json
+from descargan.layout import folders_of
 from descargan.names import map_names, printable
 from descargan.options import Options
 from descargan.others import choose_thresholds, find_maps, read_map
@@ -80,7 +81,8 @@ def test(options: Options, translator: Translator | None) -> Results:
     """Test networks on the test split; write everything to ``options.results_dir``.
 
     Without networks the maps in ``options.maps`` are tested. Maps are read by the threshold of the
-    run. Where there is ground truth, the validation split chooses a second one for the networks.
+    run. Where there is ground truth, the validation split, if there is one, chooses a second one
+    for the networks.
     """
     dataset = ImageDataset.open(options, "test")
     warn_of_few(dataset, "test")
@@ -98,7 +100,7 @@ def test(options: Options, translator: Translator | None) -> Results:
         warn_of_images(options.against, dataset.image_size, dataset.fingerprint())
         warn_of_reading(options.against, thresholds.readings, dataset.image_size)
     validation = None
-    if translator is not None and dataset.has_truth:
+    if translator is not None and dataset.has_truth and folders_of(dataset.root, "validate"):
         validation = ImageDataset.open(options, "validate")
     with connected(options, Process()) as dashboard:
         if validation is not None:

@@ -213,6 +213,19 @@ def test_results_on_disk_agree_with_each_other(results, synthetic):
     assert (folder / "examples.png").stat().st_size > 10_000
 
 
+def test_a_test_wants_no_other_split(results, trained, synthetic, tmp_path):
+    """Images of another place have none: the threshold that they would choose is left out."""
+    shutil.copytree(synthetic / "test", tmp_path / "elsewhere" / "test")
+    arguments = ["--mode", "test", "--dataset-path", tmp_path / "elsewhere", "--save-dir", trained]
+    succeed("main.py", *arguments, "--results-dir", tmp_path / "results", "--visdom", "off")
+    whole, alone = (
+        json.loads((folder / "metrics.json").read_text())["metrics"]
+        for folder in (results[0], tmp_path / "results")
+    )
+    assert whole.keys() - alone.keys() == {"dice_validated"}
+    assert alone["pixel_auprc"] == whole["pixel_auprc"]
+
+
 def test_a_test_measures_at_the_threshold_that_was_typed(trained, synthetic, tmp_path):
     arguments = ["--mode", "test", "--dataset-path", synthetic, "--save-dir", trained]
     arguments += ["--threshold", 0.3, "--results-dir", tmp_path, "--visdom", "off"]

@@ -435,8 +435,23 @@ def test_a_mask_too_small_to_be_seen_is_not_written(groups):
     assert len(list((groups / "out").rglob("masks/*.png"))) == 1
 
 
+def test_all_images_may_be_for_a_test_alone(groups):
+    result = succeed(groups, "--shares", 0, 0, 2)
+    assert sorted(p.name for p in (groups / "out").iterdir() if p.is_dir()) == ["Test"]
+    assert {row["split"] for row in manifest(groups)} == {"Test"}
+    words = f"--dataset-path {groups / 'out'} --save-dir RUN --mode test --results-dir results/out"
+    assert words in result.stdout
+    assert "to train on it" not in result.stdout
+    assert "takes more from training" not in result.stderr
+
+
+def test_a_split_that_is_wanted_is_not_left_out_where_nobody_is_left_for_it(groups):
+    result = prepare(groups, "--shares", 0, 1, 1, "--patient", "([cp])[0-9]")
+    assert_refused(result, "no image for Test/Healthy control is left", "at least 2 are needed")
+
+
 def test_a_share_of_nothing_is_refused(groups):
-    assert_refused(prepare(groups, "--shares", 1, 1, 0), "--shares must all be greater than 0")
+    assert_refused(prepare(groups, "--shares", 0, 0, 0), "--shares are all 0")
 
 
 def test_masks_that_are_no_folder_are_named(groups):
