@@ -151,7 +151,10 @@ class Training:
             )
 
     def load_fitting_state(self) -> dict:
-        """The state to go on from. Raises UserError where it is of other images or batches."""
+        """The state to go on from.
+
+        Raises UserError where it is of other images, batches or networks, or of more epochs.
+        """
         state = self.run.load_state()
         same = state["fingerprint"] == self.fingerprint
         if not same or state.get("content", self.content) != self.content:
@@ -171,6 +174,12 @@ class Training:
             raise UserError(
                 f"{self.run.state} is of networks as an earlier version had them: go on with that "
                 "version, or train into another --save-dir"
+            )
+        if state["iteration"] > self.length:
+            done = state["iteration"] / self.per_epoch
+            raise UserError(
+                f"{self.run.state} has {done:g} epochs behind it, and --epochs is "
+                f"{self.options.epochs}: pass as many as it has, or more"
             )
         return state
 

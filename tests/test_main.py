@@ -507,6 +507,14 @@ def test_the_address_of_a_dashboard_that_earlier_versions_stored_is_read_or_drop
     assert settle({"save_dir": run, "resume": "on"}).visdom_server == taken
 
 
+def test_a_run_is_not_resumed_for_fewer_epochs_than_it_has(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    options = (folder / "options_synthetic.json").read_text()
+    arguments = ["--save-dir", folder, "--epochs", 1, "--visdom", "off"]
+    assert_refused(program("main.py", "--resume", *arguments), "has 2 epochs behind it", "--epochs")
+    assert (folder / "options_synthetic.json").read_text() == options
+
+
 def test_other_training_images_are_refused_at_resume(trained, tmp_path):
     sizes = ("--image-size", 64, "--train", 5, "--validate", 2, "--test", 2)
     succeed("create_synthetic_dataset.py", "--output", tmp_path / "set", *sizes)
