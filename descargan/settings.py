@@ -49,6 +49,7 @@ def settle(typed: Mapping[str, object]) -> Options:
     recipe = RECIPES[typed.get("recipe", Options.recipe)]
     options = Options(**{**recipe, **typed})
     refuse_idle(typed, options.mode)
+    refuse_of_paper(typed, options)
     if restarts() and options.resume == "off":
         options = replace(options, resume="auto")
     if options.mode == "predict" and options.input is None:
@@ -134,24 +135,32 @@ def refuse_own_maps(options: Options) -> None:
         )
 
 
+def refuse_of_paper(typed: Mapping[str, object], options: Options) -> None:
+    """Raise UserError where an option of the paper's networks was typed of a training of others.
+
+    ``options``: by what was typed; a run that goes on may be told again what it has.
+    """
+    if options.mode != "train" or options.networks == "paper":
+        return
+    for name in ("save_memory", "generator_norm", "penalty_of"):
+        if typed.get(name):
+            raise UserError(
+                f"--{name.replace('_', '-')} is for the paper's networks and does nothing with "
+                "compact ones: leave it out"
+            )
+    # Of two kinds of change that are tried the second has the paper's networks.
+    if typed.get("critic_steps", 1) != 1 and options.translation != "auto":
+        raise UserError(
+            "--critic-steps is for the paper's networks: compact ones take a step of the "
+            "generator after each of the critic, so leave it out"
+        )
+
+
 def refuse_unused(typed: Mapping[str, object], options: Options) -> None:
-    """Raise UserError where an option was typed that these networks, or images, do not use.
+    """Raise UserError where an option was typed that these images do not use.
 
     A test may repeat what its run says.
     """
-    if options.mode == "train" and options.networks != "paper":
-        for name in ("save_memory", "generator_norm", "penalty_of"):
-            if typed.get(name):
-                raise UserError(
-                    f"--{name.replace('_', '-')} is for the paper's networks and does nothing with "
-                    "compact ones: leave it out"
-                )
-        # Of two kinds of change that are tried the second has the paper's networks.
-        if typed.get("critic_steps", 1) != 1 and options.translation != "auto":
-            raise UserError(
-                "--critic-steps is for the paper's networks: compact ones take a step of the "
-                "generator after each of the critic, so leave it out"
-            )
     if "scaling" in typed and options.mode == "train" and KINDS[options.dataset].prepared:
         raise UserError(
             f"--scaling does nothing with --dataset {options.dataset}, whose images are in "

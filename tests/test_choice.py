@@ -190,6 +190,15 @@ def test_the_same_command_goes_on_with_what_was_chosen(short, synthetic, tmp_pat
     assert_refused(program(*again, "--critic-class", 2.0), "--critic-class")
 
 
+def test_the_same_command_goes_on_with_a_layer_though_it_says_steps_of_the_other_critic(
+    short, synthetic, tmp_path, monkeypatch
+):
+    reach(monkeypatch, {"layer": 0.6, "fine-deformation": 0.2})
+    succeed(*arguments(tmp_path, synthetic), "--critic-steps", 2, "--epochs", 1)
+    again = {"recipe": "fast", "critic_steps": 2, "save_dir": tmp_path, "resume": "auto"}
+    assert settle(again).translation == "layer"
+
+
 def test_epochs_typed_of_a_chosen_run_count_though_they_are_those_of_the_fast_recipe(
     short, synthetic, tmp_path, monkeypatch
 ):
