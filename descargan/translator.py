@@ -339,7 +339,7 @@ class Translator:
         """
         if isinstance(array, Tensor):  # NumPy has no bfloat16
             array = array.detach().cpu()
-            array = array.float() if array.is_floating_point() else array
+            array = array.double() if array.is_floating_point() else array
         array = np.asarray(array)
         images = check_images(array)
         results: list[Result] = []
@@ -432,14 +432,13 @@ def check_images(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise UserError(f"an array of {array.dtype} holds no real numbers: pass uint8 or float")
     images = array.reshape(-1, *array.shape[-2:])
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused
-        images = images if images.dtype == np.uint8 else images.astype(np.float32)
     if not np.isfinite(images).all():
         raise UserError("the image holds NaN or infinity: mend it before it is translated")
     try:
         images = np.stack([without_no_data(image) for image in images])
     except ValueError:
         raise UserError(f"the image holds no data: all of it is beyond +-{NO_DATA:g}") from None
+    images = images if images.dtype == np.uint8 else images.astype(np.float32)
     if any(image.min() == image.max() for image in images):
         raise UserError("the image is constant: there is nothing in it to translate")
     return images

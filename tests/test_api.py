@@ -133,12 +133,14 @@ def test_a_tensor_of_bfloat16_is_an_image(net):
     assert net(image).probability == net(image.double()).probability
 
 
-def test_a_mark_of_no_data_in_an_array_is_read_as_in_a_file(net, tmp_path):
-    image = picture(64, 64, np.float32)
-    image[0, 0] = np.finfo(np.float32).min
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mark_of_no_data_in_an_array_is_read_as_in_a_file(net, tmp_path, dtype):
+    image = picture(64, 64, dtype)
+    image[0, 0] = np.finfo(dtype).min
     np.save(tmp_path / "a.npy", image)
     ((_, of_file),) = net.predict(tmp_path / "a.npy")
-    of_array = net(np.stack([image, image]))
+    of_array, of_tensor = net(np.stack([image, image])), net(torch.from_numpy(image))
+    assert of_tensor.probability == pytest.approx(of_file.probability, abs=1e-5)
     assert of_array.probability[1] == pytest.approx(of_file.probability, abs=1e-5)
     np.testing.assert_allclose(of_array.healthy[1], of_file.healthy, atol=1e-4)
 
@@ -179,7 +181,7 @@ def test_a_flow_says_how_many_pixels_away_the_pseudo_healthy_image_was_taken_fro
         (np.zeros((2, 1, 64, 64)), "no image"),
         (np.zeros((0, 64)), "no image"),
         (np.full((64, 64), np.nan), "NaN"),
-        (np.full((64, 64), 1e300), "infinity"),
+        (np.full((64, 64), 1e300), "no data"),
         (np.full((64, 64), 7), "constant"),
         (np.full((64, 64), 1e31), "no data"),
         (np.full((64, 64), "x"), "no real numbers"),
