@@ -305,24 +305,25 @@ def prepare(source: Source, options: Options) -> None:
         warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
     splits = {plan.split for plan in done.plans}
-    print("\n".join(next_commands(options, source.kind, splits)))
+    for said in next_commands(options, source.kind, splits):
+        print(said)
 
 
 def next_commands(options: Options, kind: str, splits: set[str]) -> list[str]:
     """What can be done with the ``splits`` that were prepared: networks learn from small images.
 
-    Of the size of the images, where networks take that, they are used then. What is for a test
-    alone is that of another run, whose results stay.
+    Of the size of the images, where networks take that, they are used then. Without images to train
+    on, and to validate by, a test is that of another run, whose results stay.
     """
     folder, name = options.output, options.output.resolve().name
     words = "main.py", "--dataset", kind, "--dataset-path", folder, "--save-dir"
-    if splits == {"Test"}:
+    if not {"Train", "Validate"} <= splits:
         test = command(*words, "RUN", "--mode", "test", "--results-dir", Path("results", name))
-        return [f"to test a run on it: {test}"]
+        return [f"to test a run on it: {test}"] if "Test" in splits else []
     words = *words, Path("runs", name)
     size, small = options.image_size, ("--image-size", SIZE_MULTIPLE)
     said = [f"to train on it: {command(*words, '--recipe', 'fast', *small)}"]
-    if size > SIZE_MULTIPLE and size % SIZE_MULTIPLE == 0:
+    if "Test" in splits and size > SIZE_MULTIPLE and size % SIZE_MULTIPLE == 0:
         test = command(*words, "--mode", "test", "--image-size", size)
         said.append(f"to use what was trained on images of {size} x {size}: {test}")
     return said

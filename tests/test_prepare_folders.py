@@ -445,6 +445,17 @@ def test_all_images_may_be_for_a_test_alone(groups):
     assert "takes more from training" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("shares", "training", "testing"),
+    [((1, 0, 1), False, True), ((1, 1, 0), True, False), ((1, 0, 0), False, False)],
+)
+def test_no_command_is_printed_that_wants_a_split_which_is_not_there(
+    groups, shares, training, testing
+):
+    printed = succeed(groups, "--shares", *shares, "--image-size", 128).stdout
+    assert ("to train on it" in printed, "--mode test" in printed) == (training, testing)
+
+
 def test_a_split_that_is_wanted_is_not_left_out_where_nobody_is_left_for_it(groups):
     result = prepare(groups, "--shares", 0, 1, 1, "--patient", "([cp])[0-9]")
     assert_refused(result, "no image for Test/Healthy control is left", "at least 2 are needed")
