@@ -70,12 +70,17 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[tuple[str, 
 def numbered(names: Iterable[str], suffix: str) -> dict[str, list[str]]:
     """The ``names`` that are one that ends in ``suffix`` and a NUMBER, by that one, in order."""
     result: dict[str, list[str]] = {}
-    if re.search(r"[^\W\d_]", suffix):
+    if takes_numbers(suffix):
         pattern = re.compile(f"(.*{re.escape(suffix)}){NUMBER}", re.DOTALL)
         for name in sorted(names):
             if match := pattern.fullmatch(name):
                 result.setdefault(match[1], []).append(name)
     return result
+
+
+def takes_numbers(suffix: str) -> bool:
+    """Whether a NUMBER after ``suffix`` is that of a mask: without a letter it names an image."""
+    return bool(re.search(r"[^\W\d_]", suffix))
 
 
 def apart_from_masks(
@@ -89,7 +94,8 @@ def apart_from_masks(
     if folder is not None and not suffix and place_of(root).is_relative_to(place_of(folder)):
         raise UserError(f"--masks {folder} holds images too: say --mask-suffix, or move them")
     inside = masks_inside(root, folder)
-    own = "" if not suffix or suffix.isdigit() else f"|{re.escape(suffix)}({NUMBER})?$"
+    number = f"({NUMBER})?" if takes_numbers(suffix) else ""
+    own = "" if not suffix or suffix.isdigit() else f"|{re.escape(suffix)}{number}$"
     mark = re.compile(MARK + own, re.IGNORECASE)
     names = {(path.parent, without_suffix(Path(path.name))) for path in paths}
 

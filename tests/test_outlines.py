@@ -109,6 +109,11 @@ def test_masks_among_images_are_told_by_folder_and_name(tmp_path, folder, suffix
     assert sorted(images + found) == sorted(paths)
 
 
+def test_a_number_after_a_suffix_without_a_letter_makes_no_mask_of_an_image(tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "a_1.png", "a_1_2.png")]
+    assert apart_from_masks(paths, tmp_path, tmp_path, "_1") == ([paths[0], paths[2]], [paths[1]])
+
+
 def test_masks_that_nothing_tells_from_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="say --mask-suffix"):
         apart_from_masks([], tmp_path / "patients", tmp_path, "")
