@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from descargan.errors import UserError
+from descargan.errors import UserError, warn
 from descargan.files import place_of
 from descargan.layout import is_of_masks, masks_inside
 from descargan.scanning import SEGMENTED, scan, without_suffix
@@ -64,7 +64,26 @@ def find_masks(images: list[str], folder: Path, suffix: str) -> list[tuple[str, 
             f"no image has a mask in {folder}: {images[0]} would have one named "
             f"{stems[0]}{suffix}.png (see --mask-suffix)"
         )
+    if takes_numbers(suffix):
+        warn_of_numbers(stems, result, suffix)
     return result
+
+
+def warn_of_numbers(stems: list[str], masks: list[tuple[str, ...]], suffix: str) -> None:
+    """Say where a further mask of one image may be that of another: 7_mask_1 of 7_1, not of 7.
+
+    ``masks``: of the images of the names ``stems``, of which the other one has none.
+    """
+    taken = {without_suffix(PurePath(PurePath(one).name)): one for each in masks for one in each}
+    without = [stem for stem, found in zip(stems, masks, strict=True) if not found]
+    moved = {re.sub(f"{NUMBER}$", lambda m: suffix + m[0], stem): stem for stem in without}
+    if doubtful := sorted(taken.keys() & moved.keys()):
+        name = doubtful[0]
+        warn(
+            f"{len(doubtful)} masks count as those of further lesions, though an image without a "
+            f"mask has their number, the first {taken[name]}: if it is of {moved[name]}, name it "
+            f"{moved[name]}{suffix}"
+        )
 
 
 def numbered(names: Iterable[str], suffix: str) -> dict[str, list[str]]:

@@ -55,6 +55,17 @@ def test_an_image_has_the_masks_of_all_its_lesions(tmp_path):
     assert names == [first, ["b (10)_mask.png"], ["c_mask-01.png", "c_mask-02.png"], ["d_mask.png"]]
 
 
+def test_a_mask_that_may_be_of_another_image_with_its_number_is_said(tmp_path, capsys):
+    masks(tmp_path, "7_mask.png", "7_mask_1.png")
+    find_masks(["7.png", "7_1.png"], tmp_path, "_mask")
+    assert "7_mask_1.png: if it is of 7_1, name it 7_1_mask" in capsys.readouterr().err
+    masks(tmp_path, "7_1_mask.png")
+    find_masks(["7.png", "7_1.png", "8_1.png"], tmp_path, "_mask")
+    masks(tmp_path, "s1/9_1.png")
+    find_masks(["s1/9_1.png", "s2/9_1.png"], tmp_path, "")
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", ["", "_1"])
 def test_a_number_is_of_another_image_where_no_word_stands_before_it(tmp_path, suffix):
     masks(tmp_path, f"7{suffix}.png", f"7{suffix}_1.png")
