@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from descargan.errors import FileError, warn
-from descargan.geometry import padding, resize
+from descargan.geometry import padding, resize_within
 from descargan.images import format_of, is_image, read_image
 from descargan.names import map_names, printable
 from descargan.scanning import without_suffix
@@ -72,8 +72,8 @@ def read_map(path: Path, image: Path, size: int) -> np.ndarray:
     """The map of an image as float32 (size, size); the 8 bits of a picture become 0 to 1.
 
     A map of the size of the image's file is padded by 0, which speaks for nothing, and resized as
-    that is. Raises UserError for other sizes, for two maps in one file, and where it cannot be read
-    or holds NaN.
+    that is, within its range: below 0 beside an edge would speak for disease. Raises UserError for
+    other sizes, for two maps in one file, and where it cannot be read or holds NaN.
     """
     stored = read_image(path)
     if len(stored) > 1:
@@ -91,7 +91,7 @@ def read_map(path: Path, image: Path, size: int) -> np.ndarray:
             f"{path} is {given} pixels, its image {asked} and --image-size {size}: "
             "a map has the size of either"
         )
-    return resize(np.pad(values, padding(*wanted)), size, size)
+    return resize_within(np.pad(values, padding(*wanted)), size, size)
 
 
 def choose_thresholds(scores: Iterable[np.ndarray]) -> np.ndarray:

@@ -124,6 +124,14 @@ def test_beside_a_signed_map_nothing_is_found(tmp_path):
     assert np.array_equal(read, np.pad(-SPOT[:, :32].astype(float), ((0, 0), (16, 16))))
 
 
+def test_beside_the_edge_of_a_map_that_is_made_smaller_nothing_is_found(tmp_path):
+    write(tmp_path / "a.png", RNG.integers(0, 256, (200, 200)))
+    disc = np.hypot(*np.mgrid[-100:100, -100:100]) < 40
+    write(tmp_path / "map.npy", disc.astype(np.float32))
+    read = read_map(tmp_path / "map.npy", tmp_path / "a.png", 64)
+    assert (read.min(), read.max()) == (0, 1)
+
+
 def test_the_8_bits_of_an_array_are_in_its_own_unit(tmp_path):
     for name in ("map.npy", "map.png"):
         write(tmp_path / name, np.uint8(SPOT))
