@@ -267,7 +267,8 @@ class Dashboard:
         if self.address:
             self.closing = True
             self.wake.set()
-            self.thread.join(2 * TIMEOUT_SECONDS)
+            # The attempt under way and the last one take a timeout each, where nobody answers.
+            self.thread.join(3 * TIMEOUT_SECONDS)
         if self.server:
             stop_server(self.server)
 
