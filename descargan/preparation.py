@@ -304,8 +304,7 @@ def prepare(source: Source, options: Options) -> None:
     for text in doubts(done.plans, done.outcomes, findings["masks"]):
         warn(text)
     print(f"written to {options.output}; see manifest.csv and left_out.csv there")
-    splits = {plan.split for plan in done.plans}
-    for said in next_commands(options, source.kind, splits):
+    for said in next_commands(options, source.kind, done.splits):
         print(said)
 
 
@@ -359,6 +358,10 @@ class Done(NamedTuple):
     left_out: list[tuple[str, str]]
     twins: dict[str, str]
     broken: dict[str, str]
+
+    @property
+    def splits(self) -> set[str]:
+        return {plan.split for plan in self.plans}
 
 
 def write_sound(source: Source, root: Path, options: Options) -> Done:
@@ -518,7 +521,7 @@ def count_masks(done: Done, items: list[Item]) -> dict[str, int]:
         return {}
     pairs = zip(done.plans, done.outcomes, strict=True)
     counts = Counter(plan.split for plan, outcome in pairs if outcome.mask == "written")
-    present = {plan.split for plan in done.plans}
+    present = done.splits
     return {split: counts[split] for split in SPLITS if split in present}
 
 
@@ -542,7 +545,7 @@ def doubts(plans: list[Plan], outcomes: list[Outcome], masks: dict[str, int]) ->
         mend = "; --shares 0.6 0.2 0.2 takes more from training"
         texts.append(
             f"fewer than {FEWEST} patients, too few to judge by what is found in them: "
-            f"{', '.join(least)}{mend if any(plan.split == 'Train' for plan in plans) else ''}"
+            f"{', '.join(least)}{mend if any(split == 'Train' for split, _, _ in people) else ''}"
         )
     if masks.get("Test", FEW) < FEW:
         texts.append(
