@@ -269,15 +269,16 @@ def as_nobody(call) -> int:
     """Exit status of ``call`` in a process without the rights of root."""
     child = os.fork()
     if child == 0:
-        if os.geteuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
         try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
             call()
-        except AssertionError as error:
+            os._exit(0)
+        except BaseException as error:
             print(error)
+        finally:
             os._exit(1)
-        os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

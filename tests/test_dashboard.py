@@ -396,9 +396,12 @@ def replay(folder, port):
     """Start a replay and wait until it shows the run."""
     arguments = ("-m", "descargan.dashboard", "--replay", folder, "--port", port)
     process = start(*arguments, stdout=subprocess.PIPE)
-    lines = [line for line in iter(process.stdout.readline, "press Ctrl-C to end\n") if line]
-    assert process.poll() is None
-    return process, lines
+    lines = []
+    for line in process.stdout:
+        if line == "press Ctrl-C to end\n":
+            return process, lines
+        lines.append(line)
+    raise AssertionError(f"the replay ended: {lines}")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process there")

@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import timedelta
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import ROOT, TINY, free_port, program
+from conftest import ROOT, TINY, program
 from torch import nn
 from torch.nn.modules._functions import SyncBatchNorm
 
@@ -27,9 +28,9 @@ from descargan.steps import Batch, Player, TrainingState, critic_step, generator
 
 
 def torchrun(*arguments):
-    """Run a script by two processes that torchrun starts."""
+    """Run a script by two processes that torchrun starts, and that meet at a free port."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}", *map(str, arguments)]
+    command += ["--standalone", "--local-addr=127.0.0.1", *map(str, arguments)]
     with tempfile.TemporaryDirectory() as temporary:  # torchrun leaves a folder of logs there
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": temporary}
         return subprocess.run(
@@ -40,17 +41,30 @@ def torchrun(*arguments):
 def in_processes(number, work, *arguments):
     """What ``work`` gives in each of ``number`` processes, told who they are as by torchrun.
 
-    Forked from this one, as what a process imports takes longer than all that it does here.
+    Forked from this one, as what a process imports takes longer than all that it does here. Where
+    one fails the others are killed: they wait for it, and heed no signal meanwhile.
     """
-    port = free_port()
-    with get_context("fork").Pool(number) as pool:  # each waits for the others, so one takes one
-        tasks = [(rank, number, port, work, arguments) for rank in range(number)]
-        return pool.starmap_async(as_rank, tasks, chunksize=1).get(timeout=240)
+    with ProcessPoolExecutor(number, get_context("fork")) as pool:
+        pool.submit(int).result()  # all are forked now, before the store has a thread
+        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        ranks = [
+            pool.submit(as_rank, rank, number, store.port, work, arguments)
+            for rank in range(number)
+        ]
+        try:
+            for ended in as_completed(ranks, timeout=240):
+                ended.result()
+        except BaseException:
+            for process in active_children():
+                process.kill()
+            raise
+    return [rank.result() for rank in ranks]
 
 
 def as_rank(rank, world, port, work, arguments):
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{world}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}  # the test has opened the port
     return work(*arguments)
 
 
