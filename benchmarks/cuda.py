@@ -1,15 +1,13 @@
 """The project on a CUDA GPU: does it compute the same, how fast, and what does its recipe find?
 
     python -m benchmarks.cuda --device cuda --budget 480
-    python -m benchmarks.cuda --part recipe --from benchmarks/paper-64 --budget 545
     python -m benchmarks.cuda --device cpu --tiny
 
 Four parts, or those that --part names: "checks" against the CPU, "speed", the paper's "recipe" on
 the synthetic data set at 64 x 64 by CUDA graphs and then at 256 x 256, and "compile", the speed
 under torch.compile. A part that fails is reported, and the next goes on. All that is found stands
 in OUT/cuda.json and, as tables, in OUT/cuda.md after each part; the curves of the recipe are
-written point by point. ``--from`` goes on with the recipe at 64 x 64 where the run in a folder
-stopped (``benchmarks/paper_weights.py``).
+written point by point.
 """
 
 import platform
@@ -22,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import cuda_checks, cuda_recipe, cuda_speed, paper_weights
+from benchmarks import cuda_checks, cuda_recipe, cuda_speed
 from descargan import __version__
 from descargan.cli import Parser, run
 from descargan.device import choose_device, speed_up_process
@@ -37,7 +35,6 @@ class Bench(NamedTuple):
     device: torch.device
     tiny: bool
     out: Path
-    start: Path | None  # the folder of the run that the recipe goes on with
     deadline: float  # of time.monotonic()
 
     @property
@@ -152,19 +149,16 @@ def build_parser() -> Parser:
     parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
     parser.add_argument("--tiny", action="store_true", help="as small as it runs at all")
     parser.add_argument("--out", type=Path, default=Path("cuda"), help="default: ./cuda")
-    parser.add_argument("--from", dest="start", type=Path, help="folder of a run to go on with")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     typed = build_parser().parse_args(arguments)
-    if typed.start:
-        paper_weights.read_curve(typed.start)  # refuses a folder without a run
     device = choose_device(typed.device)
     speed_up_process()
     typed.out.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + typed.budget
-    bench = Bench(device, typed.tiny, typed.out, typed.start, deadline)
+    bench = Bench(device, typed.tiny, typed.out, deadline)
     found: dict[str, object] = {"about": about(bench)}
     say(str(found["about"]))
     for name in typed.part or PARTS:

@@ -2,11 +2,8 @@
 
 First at 64 x 64 with 16 + 16 filters, to the end of its 160,000 iterations if it can be, then at
 256 x 256 with all filters. The validation split is read at points spread over the run: a line each
-in OUT/curve-SIZE.jsonl, with the loss terms; then the weights in half precision and a picture of
+in OUT/curve-SIZE.jsonl, with the loss terms; then the generator's weights and a picture of
 examples. What is trained and in which order is what ``main.py`` does with the same options.
-
-With the folder of an earlier run, that at 64 x 64 alone goes on where its curve ends, from its
-weights in half precision and with a fresh Adam; the curve is continued, not begun anew.
 """
 
 import contextlib
@@ -17,14 +14,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from benchmarks import paper_weights
 from benchmarks.cuda_checks import backend, one_kind
 from benchmarks.cuda_speed import seconds_of_cycle, shrunk
 from benchmarks.graphs import GraphTraining
@@ -44,7 +40,6 @@ STRIDE = 100  # iterations between looks at the clock
 AT_THE_END = 12.0  # seconds that the last reading, weights and picture may take
 SECONDS_OF_READING = 2.0
 ITERATIONS = 160_000  # of the recipe, on the paper's 1,600 images of each class
-FRESH = "fresh Adam, from weights in half precision"
 SCRIPT = "create_synthetic_dataset.py"
 
 
@@ -52,7 +47,6 @@ class Bench(Protocol):
     device: torch.device
     tiny: bool
     out: Path
-    start: Path | None  # the folder of the run to go on with
     left: float
 
 
@@ -72,8 +66,6 @@ def cases(bench: Bench) -> list[Case]:
     small = replace(paper, image_size=64, base_filters=16, critic_filters=16)
     if bench.tiny:
         return [Case(shrunk(replace(small, epochs=1)), (10, 2), 1.0, 1, False)]
-    if bench.start:
-        return [Case(small, (1600, 200), 1.0, READINGS, False)]
     return [
         Case(small, (1600, 200), 0.92, READINGS, False),
         Case(paper, (1600, 25), 1.0, 6, True),
@@ -122,16 +114,11 @@ def run_case(case: Case, bench: Bench, root: Path, say: Say) -> dict[str, object
     options = replace(case.options, dataset_path=root / str(size))
     images, validation = (ImageDataset.open(options, split) for split in ("train", "validate"))
     end = time.monotonic() + case.share * bench.left
-    earlier = paper_weights.read_curve(bench.start) if bench.start else []
-    done = earlier[-1]["iteration"] if earlier else 0
-    tf32 = case.tf32 or needs_tf32(options, bench, ITERATIONS - done, end, say)
+    tf32 = case.tf32 or needs_tf32(options, bench, end, say)
     for graphs in (True, False):
         training = GraphTraining.of(options, bench.device, images, graphs)
-        if bench.start:
-            with training.on_stream():
-                paper_weights.go_on(training.state, bench.start)
-        run = Run(case, bench.out, training, validation, end, say, list(earlier))
-        say(f"{size}: {done} of {run.length} iterations done, {end - time.monotonic():.0f} s")
+        run = Run(case, bench.out, training, validation, end, say)
+        say(f"{size}: {run.length} iterations, {end - time.monotonic():.0f} s")
         with backend(tf32), training.on_stream():
             try:
                 run.to_the_end()
@@ -146,7 +133,7 @@ def run_case(case: Case, bench: Bench, root: Path, say: Say) -> dict[str, object
     return {f"recipe at {size}": summary, f"curve at {size}": run.curve}
 
 
-def needs_tf32(options: Options, bench: Bench, iterations: int, end: float, say: Say) -> bool:
+def needs_tf32(options: Options, bench: Bench, end: float, say: Say) -> bool:
     """Whether float32 would not come to the end in time, and TF32 is faster."""
     if bench.device.type != "cuda":
         return False
@@ -161,12 +148,12 @@ def needs_tf32(options: Options, bench: Bench, iterations: int, end: float, say:
             return True
     say(f"by graphs {paces[False]:.0f} iterations a second in float32, {paces[True]:.0f} in TF32")
     seconds = end - time.monotonic() - READINGS * SECONDS_OF_READING - AT_THE_END
-    return paces[False] * seconds < iterations and paces[True] > paces[False]
+    return paces[False] * seconds < ITERATIONS and paces[True] > paces[False]
 
 
 @dataclass
 class Run:
-    """A run on its way: where it writes, and the curve, that of an earlier stretch included."""
+    """A run on its way: where it writes, and the curve."""
 
     case: Case
     out: Path
@@ -174,23 +161,21 @@ class Run:
     validation: ImageDataset
     end: float  # of time.monotonic()
     say: Say
-    curve: list[dict[str, float]]
-    spent: float = 0.0  # seconds of training alone, in this stretch
+    curve: list[dict[str, float]] = field(default_factory=list)
+    spent: float = 0.0  # seconds of training alone
 
     def __post_init__(self) -> None:
         options, state = self.training.options, self.training.state
         networks = (state.averaged, state.discriminator.network)
         self.translator = Translator(*networks, self.training.device)
         self.length = options.epochs * self.training.per_epoch
-        self.begun = state.iteration
-        self.earlier = self.curve[-1]["seconds"] if self.curve else 0.0
         self.file = self.out / f"curve-{options.image_size}.jsonl"
         write_json_lines(self.file, self.curve)
 
     @property
     def rate(self) -> float:
-        """Iterations a second of this stretch, readings left out."""
-        return (self.training.state.iteration - self.begun) / max(self.spent, 1e-9)
+        """Iterations a second, readings left out."""
+        return self.training.state.iteration / max(self.spent, 1e-9)
 
     @property
     def reachable(self) -> int:
@@ -199,21 +184,19 @@ class Run:
         return min(self.length, self.training.state.iteration + int(left * self.rate))
 
     def summary(self) -> dict[str, object]:
-        found = {
+        return {
             "iterations": self.training.state.iteration,
             "of": self.length,
             "iterations a second": self.rate,
             "graphs": self.training.number_of_graphs,
         }
-        return found | ({"gone on at": self.begun, "optimizer": FRESH} if self.begun else {})
 
     def to_the_end(self) -> None:
         """Train, and read at evenly spread points, until all is done or the time is over."""
         state = self.training.state
-        self.read({"optimizer": FRESH} if self.begun else {})
+        self.read()
         ahead = self.length if self.case.options.image_size == 64 else 0
-        step = ahead // self.case.readings
-        due = step and (state.iteration // step + 1) * step
+        due = ahead // self.case.readings
         while state.iteration < self.length and time.monotonic() < self.end - AT_THE_END:
             start = time.monotonic()
             for _ in range(min(STRIDE, self.length - state.iteration)):
@@ -222,44 +205,39 @@ class Run:
             self.spent += time.monotonic() - start
             due = due or max(self.reachable // self.case.readings, STRIDE)
             if state.iteration >= due and state.iteration < self.length:
-                self.read({})
+                self.read()
                 due += (ahead or self.reachable) // self.case.readings
         if self.curve[-1]["iteration"] < state.iteration:
-            self.read({})
+            self.read()
         self.keep()
 
-    def read(self, note: dict[str, str]) -> None:
+    def read(self) -> None:
         """One more point of the curve. Raises ArithmeticError where a loss is no longer finite."""
         terms = self.training.latest()
         start = time.monotonic()
-        seconds = round(self.earlier + self.spent, 2)
-        point = {"iteration": self.training.state.iteration, "seconds": seconds} | note
-        point |= read_validation(self.translator, self.validation)
+        at = {"iteration": self.training.state.iteration, "seconds": round(self.spent, 2)}
+        numbers = validate(self.translator, self.validation, BATCH)
+        point = at | numbers | best_dice(self.translator, self.validation)
         point["seconds of reading"] = time.monotonic() - start
         self.curve.append(point | terms)
         with self.file.open("a") as file:
             file.write(json.dumps(self.curve[-1]) + "\n")
         shown = ("pixel_auroc", "pixel_auprc", "dice", "mse_healthy", "accuracy")
-        numbers = ", ".join(f"{name} {point[name]:.3f}" for name in shown if name in point)
+        read = ", ".join(f"{name} {point[name]:.3f}" for name in shown if name in point)
         pace = f"{self.rate:.0f} it/s" if self.spent else "untrained"
-        self.say(f"{point['iteration']} of {self.length}, {pace}: {numbers}")
+        self.say(f"{point['iteration']} of {self.length}, {pace}: {read}")
         if not np.isfinite(list(terms.values())).all():
             raise ArithmeticError(f"a loss is no longer finite: {terms}")
 
     def keep(self) -> None:
-        """The weights of small networks, and examples."""
+        """The generator's weights, and examples."""
         size = self.training.options.image_size
         columns = translate_examples(self.translator, example_batch(self.validation))
         title = f"The paper's recipe after {self.training.state.iteration} iterations"
         with contextlib.suppress(OSError):
             save_figure(example_figure(columns, title), self.out / f"examples-{size}.png")
-        if size == 64:
-            paper_weights.write(self.training.state, self.out)
-
-
-def read_validation(translator: Translator, dataset: ImageDataset) -> dict[str, float]:
-    """The numbers of a point of the curve: those of a validation, and the best Dice."""
-    return validate(translator, dataset, BATCH) | best_dice(translator, dataset)
+        generator, _ = self.training.state.weights()
+        torch.save(generator, self.out / f"generator-{size}.pt")
 
 
 def best_dice(translator: Translator, dataset: ImageDataset) -> dict[str, float]:

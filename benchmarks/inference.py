@@ -2,6 +2,7 @@
 
     python -m benchmarks.inference
     python -m benchmarks.inference --part folder --files 10000
+    python -m benchmarks.inference --part maps --run save_nets/pretrained --run runs/paper-64
 
 The release's way: one image at a time, batch norm in training mode, upsampling and convolution
 apart, the default memory format. Ours: batches of ten with the statistics of each image, in float32
@@ -9,7 +10,7 @@ and in mixed precision. All translate each image into a healthy one and classify
 in turns, by the processor's time, which others on the machine disturb less than the clock.
 
 The maps in mixed precision are held against those in float32, of trained networks on samples of the
-synthetic data set: those that come along, and the paper's half-way.
+synthetic data set: those that come along, or those of the runs named.
 
 The folder holds files of 8 bits and 64 x 64, made for it, which ``--mode predict`` reads and writes
 the maps of; the networks are those that come along. The growth of the resident memory is told after
@@ -30,11 +31,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.paper_weights import WEIGHTS
 from benchmarks.training_step import CASES, Counter, memory_of_process, plain
 from create_synthetic_dataset import make_sample
 from descargan import HEALTHY, prediction
-from descargan.checkpoints import load_weights, read_weights, sizes_of
 from descargan.device import speed_up_process
 from descargan.models import Discriminator, Generator
 from descargan.options import Options
@@ -45,7 +44,7 @@ PARTS = ("images", "maps", "folder")
 BATCH = 10
 SIDE = 64  # pixels, of the files in the folder and of the samples
 SAMPLES = 20
-PRETRAINED, HALFWAY = Path("save_nets", "pretrained"), Path("benchmarks", "paper-64")
+PRETRAINED = Path("save_nets", "pretrained")
 
 
 @torch.no_grad()
@@ -102,30 +101,20 @@ def count(work: Callable[[], Tensor]) -> float:
     return counter.total
 
 
-def compare_maps() -> None:
+def compare_maps(runs: list[Path]) -> None:
     """Print how far difference maps in mixed precision are from those in float32."""
-    halfway = [read_weights(HALFWAY / name) for name in WEIGHTS]
-    sizes = sizes_of(*halfway)
-    networks = (
-        Generator(1, sizes["base_filters"]),
-        Discriminator(1, sizes["critic_filters"], sizes["image_size"]),
-    )
-    for network, name in zip(networks, WEIGHTS, strict=True):
-        load_weights(network, HALFWAY / name)
     samples = [
         make_sample(np.random.default_rng(n), SIDE, "atrophy" if n % 2 else None)[:1]
         for n in range(SAMPLES)
     ]
     images = torch.from_numpy(np.stack(samples).astype(np.float32))
-    for name, translator in (
-        ("those that come along", Translator.load(PRETRAINED, device="cpu")),
-        ("the paper's, half-way", Translator(*networks)),
-    ):
+    for folder in runs:
+        translator = Translator.load(folder, device="cpu")
         full = translator.translate(images).difference
         translator.amp = True
         off = (translator.translate(images).difference - full).abs().flatten()
         print(
-            f"maps of {name}, --amp: largest difference {off.max():.4f}, of 99.9 % of the pixels "
+            f"maps of {folder}, --amp: largest difference {off.max():.4f}, of 99.9 % of the pixels "
             f"below {off.quantile(0.999):.4f}, mean {off.mean():.5f}"
         )
 
@@ -177,6 +166,7 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
     parser.add_argument("--case", choices=CASES, action="append", help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--run", type=Path, action="append", help="whose maps are compared")
     parser.add_argument("--files", type=int, default=10000, help="in the folder")
     options = parser.parse_args()
     parts = options.part or PARTS
@@ -185,7 +175,7 @@ def main() -> None:
         for case in options.case or CASES:
             compare(case, options.rounds)
     if "maps" in parts:
-        compare_maps()
+        compare_maps(options.run or [PRETRAINED])
     if "folder" in parts:
         predict_folder(options.files)
 

@@ -183,8 +183,8 @@ def find_split(root: Path, split: str) -> Path:
         words = "--healthy", "DIR", "--diseased", "DIR", "--output", "DIR"
         making = command("prepare_folders.py", *words)
         raise UserError(
-            f"{root} {problem} '{split}': it needs one each of train, validate, test; of two "
-            f"folders of images '{making}' makes them"
+            f"{root} {problem} '{split}': a training needs train and validate, a test needs test; "
+            f"of two folders of images '{making}' makes them"
         )
     return found[0]
 

@@ -37,7 +37,8 @@ from descargan.volumes import AXES
 
 BROKEN_SHARE, BROKEN_NUMBER = 0.01, 10  # more than both is an error
 UNKNOWN_SHARE = 0.05  # of files whose patient is not told; more is an error
-NO_PATIENT = "no patient told"  # reason of what is left out
+NO_PATIENT = "no patient told"  # reasons of what is left out
+UNWANTED = "of a split that is not wanted"
 LONGEST_REASON = 100  # letters
 FEW = 20  # images of a class in a split; outlined ones in the test split
 LONGEST_NAME = 120  # bytes: room for the suffixes of results in the 255 of a file name
@@ -73,6 +74,11 @@ class Options:
     seed: int = 0
     workers: int | None = None
     overwrite: bool = False
+
+    @property
+    def wanted(self) -> dict[str, float]:
+        """The splits that get images, with their shares."""
+        return {split: x for split, x in zip(SPLITS, self.shares, strict=True) if x}
 
 
 def add_options(parser: Parser) -> None:
@@ -110,6 +116,12 @@ def chosen_options(arguments: argparse.Namespace) -> Options:
     """The options of :func:`add_options`, and --match where the script has it."""
     if not any(arguments.shares):
         raise UserError("--shares are all 0: some split needs patients")
+    for split, share in zip(SPLITS, arguments.shares, strict=True):
+        if not share and getattr(arguments, split.lower()) is not None:
+            raise UserError(
+                f"--shares leave {split.lower()} out, and --{split.lower()} says how many images "
+                "it gets: leave one of the two away"
+            )
     names = ("output", "image_size", "format", "scaling", "axis", "slices", "balanced")
     names += ("seed", "workers", "overwrite")
     return Options(
@@ -198,7 +210,7 @@ def divide(source: Source, options: Options) -> dict[str, list[Item]]:
     given = {item.split for item in items} - {None}
     split_of = given_splits(items) if given else {}
     drawn = [split for split in SPLITS if split == "Train" or split not in given]
-    wanted = {split: x for split, x in zip(SPLITS, options.shares, strict=True) if x}
+    wanted = options.wanted
     shares = {split: x for split, x in wanted.items() if split in drawn}
     if shares and len(given) < len(SPLITS):
         pool = [item for item in items if item.split in (None, "Train")]
@@ -208,6 +220,18 @@ def divide(source: Source, options: Options) -> dict[str, list[Item]]:
     for index in np.random.default_rng((options.seed, 1)).permutation(len(items)):
         result[split_of[items[index].patient]].append(items[index])
     return result
+
+
+def without_unwanted(source: Source, options: Options) -> Source:
+    """The source without the images of splits that it gives and the shares leave out.
+
+    Its training images stay where a split that it never names is drawn from them.
+    """
+    given, wanted = {item.split for item in source.items} - {None}, set(options.wanted)
+    unwanted = given - wanted - ({"Train"} if wanted - given else set())
+    gone = [(item.source, UNWANTED) for item in source.items if item.split in unwanted]
+    kept = [item for item in source.items if item.split not in unwanted]
+    return replace(source, items=kept, left_out=source.left_out + gone)
 
 
 def given_splits(items: list[Item]) -> dict[str, str]:
@@ -274,6 +298,7 @@ def prepare(source: Source, options: Options) -> None:
     Raises UserError where nothing can be written, and where more than 1 % and more than 10 files
     are broken or are in both classes.
     """
+    source = without_unwanted(source, options)
     if not source.items:
         number = len(source.left_out)
         raise UserError(f"no image is left of {number}: see the options that leave some out")

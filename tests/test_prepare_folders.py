@@ -465,6 +465,11 @@ def test_a_share_of_nothing_is_refused(groups):
     assert_refused(prepare(groups, "--shares", 0, 0, 0), "--shares are all 0")
 
 
+def test_a_number_of_images_of_a_split_that_is_not_made_is_refused(groups):
+    refused = prepare(groups, "--shares", 0, 0, 1, "--validate", 20)
+    assert_refused(refused, "--shares leave validate out", "--validate")
+
+
 def test_masks_that_are_no_folder_are_named(groups):
     result = prepare(groups, "--masks", groups / "nowhere")
     assert_refused(result, groups / "nowhere", "is no folder: see --masks")

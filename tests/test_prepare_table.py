@@ -152,6 +152,26 @@ def test_a_split_that_the_column_lacks_is_taken_from_train(labelled):
     assert Counter(r["split"] for r in manifest(labelled).values())["Validate"] >= 2
 
 
+@pytest.mark.parametrize(
+    ("shares", "kept"), [((0, 0, 1), {"Test"}), ((8, 1, 0), {"Train", "Validate"})]
+)
+def test_a_split_of_the_column_without_a_share_is_left_out(labelled, shares, kept):
+    columns = ["--patient-column", "patient", "--split-column", "split", "--shares", *shares]
+    result = succeed(labelled, *general(labelled, *columns))
+    found = manifest(labelled)
+    assert {row["split"] for row in found.values()} == kept
+    assert all(("Train", "Validate", "Test")[int(n[1:3]) % 15 // 3 % 3] in kept for n in found)
+    assert f"{30 - len(found)} of a split that is not wanted" in result.stdout
+
+
+def test_train_is_drawn_from_for_a_split_that_the_column_lacks_though_it_has_no_share(labelled):
+    table = labelled / "labels.csv"
+    table.write_text(table.read_text().replace(",val,", ",train,"))
+    columns = ["--patient-column", "patient", "--split-column", "split", "--shares", 0, 1, 0]
+    succeed(labelled, *general(labelled, *columns))
+    assert {row["split"] for row in manifest(labelled).values()} == {"Validate"}
+
+
 def test_a_patient_in_two_splits_is_refused(labelled):
     table = labelled / "labels.csv"
     table.write_text(table.read_text().replace("q0,train", "q0,test", 1))
