@@ -147,7 +147,7 @@ def sign_of_disease(found: list[Finding]) -> int:
 
 def choose_threshold(found: list[Finding]) -> tuple[np.ndarray, float | None]:
     """Thresholds for maps of any unit, and the one with the best mean Dice; None without masks."""
-    levels = choose_thresholds(f.score_map for f in found)
+    levels = choose_thresholds((f.score_map for f in found), len(found))
     curves = [metrics.dice_curve(f.score_map, f.truth, levels) for f in found if f.truth.any()]
     return levels, float(levels[np.mean(curves, axis=0).argmax()]) if curves else None
 

@@ -16,7 +16,8 @@ from descargan.images import format_of, is_image, read_image
 from descargan.names import map_names, printable
 from descargan.scanning import without_suffix
 
-PIXELS = 1000  # of each map, that thresholds are taken from
+PIXELS = 1000  # of each map, that thresholds are taken from; more of few maps
+OF_ALL = 100_000  # pixels, at the least, as far as the maps have them
 SHARES = np.geomspace(1e-5, 1, 300)  # of the pixels over a threshold
 
 
@@ -94,8 +95,8 @@ def read_map(path: Path, image: Path, size: int) -> np.ndarray:
     return resize_within(np.pad(values, padding(*wanted)), size, size)
 
 
-def choose_thresholds(scores: Iterable[np.ndarray]) -> np.ndarray:
-    """Thresholds for score maps of any unit: those that SHARES of all pixels lie over."""
-    rng = np.random.default_rng(0)
-    sample = [rng.choice(score.ravel(), min(score.size, PIXELS), replace=False) for score in scores]
+def choose_thresholds(scores: Iterable[np.ndarray], number: int) -> np.ndarray:
+    """Thresholds for ``number`` score maps of any unit: SHARES of all pixels lie over them."""
+    rng, most = np.random.default_rng(0), max(PIXELS, OF_ALL // number)
+    sample = [rng.choice(score.ravel(), min(score.size, most), replace=False) for score in scores]
     return np.unique(np.quantile(np.concatenate(sample), 1 - SHARES))

@@ -278,7 +278,7 @@ def method_of_maps(folder: Path, dataset: ImageDataset) -> Method:
     files = find_maps(folder, names_of(dataset))
     pairs = list(zip(files, dataset.paths, strict=True))
     maps = (np.abs(read_map(*pair, dataset.image_size)) for pair in pairs)
-    levels = choose_thresholds(maps) if dataset.has_truth else metrics.THRESHOLDS
+    levels = choose_thresholds(maps, len(pairs)) if dataset.has_truth else metrics.THRESHOLDS
     return Method(partial(findings_in, files), levels, in_unit=False)
 
 

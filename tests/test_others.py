@@ -13,7 +13,7 @@ from PIL import Image
 from descargan import metrics
 from descargan.data import ImageDataset
 from descargan.errors import UserError
-from descargan.others import read_map
+from descargan.others import choose_thresholds, read_map
 from descargan.reading import Reading
 from descargan.scores import Thresholds, plain_finding
 from descargan.testing import describe_card, show
@@ -104,6 +104,16 @@ def test_a_map_of_any_unit_is_scored_alike(outlined, tmp_path):
     tables = [json.loads((tmp_path / f"{n} results/metrics.json").read_text()) for n in "ab"]
     for name in ("pixel_auroc", "pixel_auprc", "dice_best"):
         assert tables[0]["metrics"][name] == pytest.approx(tables[1]["metrics"][name])
+
+
+@pytest.mark.parametrize("side", [64, 256])
+def test_thresholds_of_one_map_find_a_lesion_of_a_pixel(side):
+    """It is the strongest of 4,096 or 65,536 pixels, so some threshold shows it alone."""
+    score = np.random.default_rng(0).random((side, side))
+    score[20, 30] = 10
+    lesion = score == 10
+    levels = choose_thresholds([score], 1)
+    assert metrics.dice_curve(score, lesion, levels).max() == 1
 
 
 def test_a_map_of_its_images_size_is_resized_as_the_image(tmp_path):
