@@ -210,13 +210,12 @@ def divide(source: Source, options: Options) -> dict[str, list[Item]]:
     given = {item.split for item in items} - {None}
     split_of = given_splits(items) if given else {}
     drawn = [split for split in SPLITS if split == "Train" or split not in given]
-    wanted = options.wanted
-    shares = {split: x for split, x in wanted.items() if split in drawn}
+    shares = {split: x for split, x in options.wanted.items() if split in drawn}
     if shares and len(given) < len(SPLITS):
         pool = [item for item in items if item.split in (None, "Train")]
         groups = group_by_patient([i.patient for i in pool], [i.label for i in pool])
         split_of |= stratified_split(groups, shares, options.seed, source.folders)
-    result = {s: [] for s in SPLITS if s in wanted or s in split_of.values()}
+    result = {split: [] for split in options.wanted}
     for index in np.random.default_rng((options.seed, 1)).permutation(len(items)):
         result[split_of[items[index].patient]].append(items[index])
     return result
