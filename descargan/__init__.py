@@ -5,7 +5,7 @@
 >>> result = net(array)
 """
 
-__version__ = "1.9.0"
+__version__ = "1.9.1"
 __all__ = ["CLASS_NAMES", "DISEASED", "HEALTHY", "load", "test", "train"]
 
 HEALTHY, DISEASED = 0, 1
