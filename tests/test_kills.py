@@ -22,7 +22,7 @@ def test_a_run_killed_in_every_write_has_the_weights_of_an_uninterrupted_one(syn
     succeed("main.py", *common, whole)
     harness = [sys.executable, "tests/kill_harness.py", killed, *common, killed]
     result = subprocess.run(
-        [str(x) for x in harness], cwd=ROOT, capture_output=True, text=True, timeout=240
+        [str(x) for x in harness], cwd=ROOT, capture_output=True, text=True, timeout=500
     )
     assert result.returncode == 0, result.stderr
     log = json.loads(result.stdout)
