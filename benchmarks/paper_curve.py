@@ -2,8 +2,9 @@
 
     python -m benchmarks.paper_curve benchmarks/paper-64/curve-64.jsonl --output docs/paper-64.png
 
-The curve is what ``benchmarks/cuda.py`` writes: a line of JSON for each reading of the validation
-split. A vertical line marks where a run went on from weights with a fresh Adam.
+The curve is a line of JSON for each reading of the validation split, as ``benchmarks/cuda.py``
+writes it. A vertical line marks a point with a note of its optimizer: the run went on from weights
+there, with a fresh Adam.
 """
 
 import json

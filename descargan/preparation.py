@@ -224,9 +224,10 @@ def divide(source: Source, options: Options) -> dict[str, list[Item]]:
 def without_unwanted(source: Source, options: Options) -> Source:
     """The source without the images of splits that it gives and the shares leave out.
 
-    Its training images stay where a split that it never names is drawn from them.
+    Its training images stay where a split that it never names is drawn from them. Raises UserError
+    where a patient is in two splits, wanted or not.
     """
-    given, wanted = {item.split for item in source.items} - {None}, set(options.wanted)
+    given, wanted = set(given_splits(source.items).values()) - {None}, set(options.wanted)
     unwanted = given - wanted - ({"Train"} if wanted - given else set())
     gone = [(item.source, UNWANTED) for item in source.items if item.split in unwanted]
     kept = [item for item in source.items if item.split not in unwanted]
@@ -297,12 +298,14 @@ def prepare(source: Source, options: Options) -> None:
     Raises UserError where nothing can be written, and where more than 1 % and more than 10 files
     are broken or are in both classes.
     """
+    read = (file for item in source.items for file in (item.source, *item.masks))
+    refuse_sources_in(options.output, read)
     source = without_unwanted(source, options)
     if not source.items:
         number = len(source.left_out)
-        raise UserError(f"no image is left of {number}: see the options that leave some out")
-    read = (file for item in source.items for file in (item.source, *item.masks))
-    refuse_sources_in(options.output, read)
+        reasons = Counter(reason for _, reason in source.left_out).most_common(1)
+        most = "".join(f" ({times} {reason})" for reason, times in reasons)
+        raise UserError(f"no image is left of {number}{most}: see the options that leave some out")
     with built_whole(options.output, PREPARATION, options.overwrite) as root:
         done = write_sound(source, root, options)
         left_out = source.left_out + done.left_out

@@ -80,6 +80,20 @@ def test_what_a_table_is_prepared_of_is_never_replaced(prepared, option, linked)
     assert snapshot(prepared / "o") == before
 
 
+def test_images_of_a_split_that_is_not_wanted_are_never_replaced(prepared):
+    table = prepared / "labels.csv"
+    header, *lines = table.read_text().splitlines()
+    lines = [f"{line},{'train' if n < 6 else 'test'}" for n, line in enumerate(lines)]
+    table.write_text("\n".join([f"{header},split", *lines]))
+    for number in range(6):
+        image = prepared / "images" / f"i{number:02}.png"
+        image.symlink_to(image.rename(prepared / "o" / image.name))
+    before = snapshot(prepared / "o")
+    words = [*by_table(prepared), "--split-column", "split", "--shares", 0, 0, 1, "--overwrite"]
+    assert_refused(program(*words), "--output", "to be read")
+    assert snapshot(prepared / "o") == before
+
+
 @pytest.mark.parametrize("option", ["healthy", "diseased", "masks"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_what_folders_are_prepared_of_is_never_replaced(prepared, option, whole):

@@ -172,11 +172,21 @@ def test_train_is_drawn_from_for_a_split_that_the_column_lacks_though_it_has_no_
     assert {row["split"] for row in manifest(labelled).values()} == {"Validate"}
 
 
+def test_nothing_is_left_where_the_column_names_unwanted_splits_alone(labelled):
+    table = labelled / "labels.csv"
+    table.write_text(table.read_text().replace(",test,", ",val,").replace(",train,", ",val,"))
+    columns = ["--patient-column", "patient", "--split-column", "split", "--shares", 0, 0, 1]
+    refused = prepare(labelled, *general(labelled, *columns))
+    assert_refused(refused, "no image is left of 30 (30 of a split that is not wanted)")
+
+
 def test_a_patient_in_two_splits_is_refused(labelled):
     table = labelled / "labels.csv"
     table.write_text(table.read_text().replace("q0,train", "q0,test", 1))
     columns = ["--patient-column", "patient", "--split-column", "split"]
-    assert_refused(prepare(labelled, *general(labelled, *columns)), "patient q0", "--split-column")
+    for shares in ((8, 1, 1), (8, 1, 0), (0, 0, 1)):
+        refused = prepare(labelled, *general(labelled, *columns), "--shares", *shares)
+        assert_refused(refused, "patient q0", "--split-column")
 
 
 def test_an_unknown_split_lists_the_known_ones(labelled):
