@@ -7,7 +7,6 @@ examples. What is trained and in which order is what ``main.py`` does with the s
 """
 
 import contextlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -109,7 +108,7 @@ def run_all(bench: Bench, say: Say) -> dict[str, object]:
 
 
 def run_case(case: Case, bench: Bench, root: Path, say: Say) -> dict[str, object]:
-    """One run, by graphs; without them, from where it began, where recording fails."""
+    """One run, by graphs; without them, from the beginning, where recording fails."""
     size = case.options.image_size
     options = replace(case.options, dataset_path=root / str(size))
     images, validation = (ImageDataset.open(options, split) for split in ("train", "validate"))
@@ -170,7 +169,6 @@ class Run:
         self.translator = Translator(*networks, self.training.device)
         self.length = options.epochs * self.training.per_epoch
         self.file = self.out / f"curve-{options.image_size}.jsonl"
-        write_json_lines(self.file, self.curve)
 
     @property
     def rate(self) -> float:
@@ -220,8 +218,7 @@ class Run:
         point = at | numbers | best_dice(self.translator, self.validation)
         point["seconds of reading"] = time.monotonic() - start
         self.curve.append(point | terms)
-        with self.file.open("a") as file:
-            file.write(json.dumps(self.curve[-1]) + "\n")
+        write_json_lines(self.file, self.curve)
         shown = ("pixel_auroc", "pixel_auprc", "dice", "mse_healthy", "accuracy")
         read = ", ".join(f"{name} {point[name]:.3f}" for name in shown if name in point)
         pace = f"{self.rate:.0f} it/s" if self.spent else "untrained"

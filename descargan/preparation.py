@@ -114,22 +114,23 @@ def add_options(parser: Parser) -> None:
 
 def chosen_options(arguments: argparse.Namespace) -> Options:
     """The options of :func:`add_options`, and --match where the script has it."""
-    if not any(arguments.shares):
-        raise UserError("--shares are all 0: some split needs patients")
-    for split, share in zip(SPLITS, arguments.shares, strict=True):
-        if not share and getattr(arguments, split.lower()) is not None:
-            raise UserError(
-                f"--shares leave {split.lower()} out, and --{split.lower()} says how many images "
-                "it gets: leave one of the two away"
-            )
     names = ("output", "image_size", "format", "scaling", "axis", "slices", "balanced")
     names += ("seed", "workers", "overwrite")
-    return Options(
+    options = Options(
         **{name: getattr(arguments, name) for name in names},
         shares=tuple(arguments.shares),
         most=tuple(getattr(arguments, split.lower()) for split in SPLITS),
         match=tuple(getattr(arguments, "match", None) or ()),
     )
+    if not options.wanted:
+        raise UserError("--shares are all 0: some split needs patients")
+    for split, number in zip(SPLITS, options.most, strict=True):
+        if number is not None and split not in options.wanted:
+            raise UserError(
+                f"--shares leave {split.lower()} out, and --{split.lower()} says how many images "
+                "it gets: leave one of the two away"
+            )
+    return options
 
 
 def regular_expression(text: str) -> re.Pattern[str]:
@@ -206,12 +207,10 @@ def divide(source: Source, options: Options) -> dict[str, list[Item]]:
     Splits that the source gives stay; one that it never names is taken from its training split,
     by its share.
     """
-    items = source.items
-    given = {item.split for item in items} - {None}
-    split_of = given_splits(items) if given else {}
-    drawn = [split for split in SPLITS if split == "Train" or split not in given]
-    shares = {split: x for split, x in options.wanted.items() if split in drawn}
-    if shares and len(given) < len(SPLITS):
+    items, split_of = source.items, given_splits(source.items)
+    given = set(split_of.values())
+    if set(options.wanted) - given:
+        shares = {s: x for s, x in options.wanted.items() if s == "Train" or s not in given}
         pool = [item for item in items if item.split in (None, "Train")]
         groups = group_by_patient([i.patient for i in pool], [i.label for i in pool])
         split_of |= stratified_split(groups, shares, options.seed, source.folders)
@@ -234,9 +233,9 @@ def without_unwanted(source: Source, options: Options) -> Source:
     return replace(source, items=kept, left_out=source.left_out + gone)
 
 
-def given_splits(items: list[Item]) -> dict[str, str]:
-    """The split of each patient. Raises UserError where a patient is in two."""
-    split_of: dict[str, str] = {}
+def given_splits(items: list[Item]) -> dict[str, str | None]:
+    """The split that the source gives each patient, if any. Raises UserError where it gives two."""
+    split_of: dict[str, str | None] = {}
     for item in items:
         if split_of.setdefault(item.patient, item.split) != item.split:
             raise UserError(
